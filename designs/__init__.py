@@ -1,0 +1,1 @@
+"""What can be asked for: models, targets, checkpoints, texts; no hardware."""

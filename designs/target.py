@@ -1,0 +1,204 @@
+"""Targets: what a part and its board offer to a design, as frozen and validated cards.
+
+The cards are the YAML files in designs/targets/. Where a figure comes from stands beside it there.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+from pydantic import NonNegativeInt as Count
+
+from designs import catalogue
+
+Family = Literal["xcup", "xcu", "xc7", "ecp5"]
+"""The name by which yosys knows a device family."""
+
+DspKind = Literal["dsp48e2", "dsp48e1", "mult18x18d", "none"]
+"""The hard multiplier of a family."""
+
+MemoryKind = Literal["hbm2", "ddr4", "ddr3", "simulated"]
+"""The technology of the external memory."""
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Blocks(_Card):
+    """Memory blocks of one kind on the part.
+
+    Members
+    -------
+    count : int
+        Blocks on the part.
+    usable : int
+        Blocks that are left for a design beside the board's shell.
+    bits : int
+        Capacity of one block in bits, parity included.
+    """
+
+    count: Count
+    usable: Count
+    bits: Count
+
+    @model_validator(mode="after")
+    def _check(self) -> Blocks:
+        if self.usable > self.count:
+            raise ValueError(f"usable must be at most count, {self.count}, not {self.usable}")
+        return self
+
+
+class Memory(_Card):
+    """The external memory, as the design sees it: AXI4 ports of equal width.
+
+    Members
+    -------
+    kind : MemoryKind
+        Technology.
+    ports : int
+        AXI4 ports, each with its own part of the memory (a pseudo-channel of HBM, for example).
+    port_bits : int
+        Width of the data of one port: a power of two, 32 to 1024.
+    bytes_per_port : int
+        Capacity behind one port.
+    bandwidth_gbps : float
+        Peak of the whole memory in GB/s (10**9 bytes), whatever the ports could carry.
+    latency_cycles : int
+        Clock cycles of the design from a read address to its first beat.
+    """
+
+    kind: MemoryKind
+    ports: PositiveInt
+    port_bits: PositiveInt
+    bytes_per_port: PositiveInt
+    bandwidth_gbps: PositiveFloat
+    latency_cycles: PositiveInt
+
+    @field_validator("port_bits")
+    @classmethod
+    def _port_bits_is_an_axi_width(cls, value: int) -> int:
+        if value & (value - 1) or not 32 <= value <= 1024:
+            raise ValueError("port_bits must be a power of two, 32 to 1024")
+        return value
+
+    @property
+    def bytes_per_beat(self) -> int:
+        """Bytes that all ports together carry in one cycle."""
+        return self.ports * self.port_bits // 8
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Bytes behind all ports."""
+        return self.ports * self.bytes_per_port
+
+
+class TargetCard(_Card):
+    """A part on its board, with the clock that a design on it is assumed to reach.
+
+    Members
+    -------
+    name : str
+        The name on the command line.
+    description : str
+        One line for ``hwgen list targets``.
+    part : str or None
+        The vendor's part number; None where no part exists.
+    family : Family
+        What ``hwgen synth`` maps to.
+    clock_mhz : float
+        The clock of the design, assumed: no design was placed and routed for it.
+    dies : int
+        Super logic regions: a crossing costs registers.
+    dsp, dsp_usable, dsp_kind
+        Hard multipliers on the part, how many the board's shell leaves, and their kind.
+    lut, lut_usable, ff
+        Look-up tables on the part, how many the shell leaves, and flip-flops.
+    bram, uram : Blocks
+        Block memories.
+    memory : Memory
+        External memory.
+    unverified : tuple of str
+        The fields whose figure nobody has checked against a data sheet, such as ``"uram"`` or
+        ``"memory.latency_cycles"``.
+    """
+
+    name: str
+    description: str
+    part: str | None
+    family: Family
+    clock_mhz: PositiveFloat
+    dies: PositiveInt
+    dsp: Count
+    dsp_usable: Count
+    dsp_kind: DspKind
+    lut: PositiveInt
+    lut_usable: PositiveInt
+    ff: PositiveInt
+    bram: Blocks
+    uram: Blocks
+    memory: Memory
+    unverified: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> TargetCard:
+        if self.dsp_usable > self.dsp:
+            raise ValueError(f"dsp_usable must be at most dsp, {self.dsp}, not {self.dsp_usable}")
+        if self.lut_usable > self.lut:
+            raise ValueError(f"lut_usable must be at most lut, {self.lut}, not {self.lut_usable}")
+        if (self.dsp == 0) != (self.dsp_kind == "none"):
+            raise ValueError(f'dsp_kind "none" and dsp 0 go together, not {self.dsp}')
+        known = set(TargetCard.model_fields) | {f"memory.{field}" for field in Memory.model_fields}
+        for field in self.unverified:
+            if field not in known:
+                raise ValueError(f'unverified names the field "{field}", which a target has not')
+        return self
+
+    @property
+    def verified(self) -> bool:
+        """Whether every figure of the card was checked against its source."""
+        return not self.unverified
+
+    @property
+    def memory_bytes_per_beat(self) -> int:
+        """Bytes that the ports could carry in one cycle if the memory behind them kept up."""
+        return self.memory.bytes_per_beat
+
+    @property
+    def granted_bytes_per_cycle(self) -> float:
+        """Bytes per cycle that a design can count on: what ports *and* memory allow."""
+        return min(self.memory_bytes_per_beat, self.memory.bandwidth_gbps * 1e3 / self.clock_mhz)
+
+    @property
+    def granted_gbps(self) -> float:
+        """`granted_bytes_per_cycle` in GB/s."""
+        return self.granted_bytes_per_cycle * self.clock_mhz / 1e3
+
+    @property
+    def on_chip_bits(self) -> int:
+        """Bits in the block memories that a design may use."""
+        return self.bram.usable * self.bram.bits + self.uram.usable * self.uram.bits
+
+
+def names() -> list[str]:
+    """Return the names of all targets, sorted."""
+    return catalogue.names("targets")
+
+
+def load(name: str) -> TargetCard:
+    """Load a target by its name.
+
+    Raises
+    ------
+    DesignError
+        If there is no such target (with the nearest match), or its card is not valid.
+    """
+    return catalogue.load("targets", "target", name, TargetCard)

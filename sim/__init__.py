@@ -1,0 +1,1 @@
+"""Does it do what numpy does: golden models, simulation, measurement."""

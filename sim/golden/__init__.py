@@ -1,0 +1,1 @@
+"""Golden models: numpy only; they never see the hardware they judge."""
