@@ -353,7 +353,7 @@ class Observed(_Value):
 
 @dataclass(frozen=True)
 class Ranges:
-    """What calibration saw, by the tensor's name in ``designs.gpt2`` (``h0.ln_1``, ``ln_f``, ...)."""
+    """What calibration saw, by the names of ``designs.gpt2`` (``h0.ln_1``, ``ln_f``, ...)."""
 
     tokens: int
     tensors: Mapping[str, Observed]

@@ -239,7 +239,7 @@ _EXACT_TERMS = 1024  # 1024 * 128 * 128 = 2**24: float32 adds that many int8 pro
 def matmul(x: NDArray[np.integer], w: NDArray[np.integer]) -> Ints:
     """``x @ w`` of int8 values, exact, int64.
 
-    No partial sum of 1024 products exceeds 2**24, so float32 never rounds, however BLAS orders them.
+    No partial sum of 1024 products exceeds 2**24, so float32 never rounds, in whatever order.
     """
     total = np.zeros((x.shape[0], w.shape[1]), np.int64)
     for start in range(0, x.shape[1], _EXACT_TERMS):

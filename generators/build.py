@@ -1,0 +1,177 @@
+"""The story of a build: each step takes a value and gives the next one; only this file writes to disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from designs import catalogue, target
+from designs.cards import ModelCard, load_model_card
+from designs.errors import DesignError
+from designs.progress import Progress
+from generators import manifest
+
+if TYPE_CHECKING:
+    from designs.quantised import QuantModel, Ranges
+
+__all__ = ["BuildRequest", "BuildResult", "Joins", "build"]
+
+CALIBRATION = catalogue.ROOT / "texts" / "kjv-calibration.txt"
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What the user asks for.
+
+    Attributes
+    ----------
+    model, target : names of cards
+    out : folder to write
+    engine : ``array:pe`` or ``array:pe:TxRxO``; chosen if None
+    weights_from : a Hugging Face folder, or None for the model's own weights (if it has any)
+    seed : of everything random
+    """
+
+    model: str
+    target: str
+    out: Path
+    engine: str | None = None
+    weights_from: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What was built.
+
+    Attributes
+    ----------
+    out : the folder
+    fresh : False if an unchanged build was found
+    summary : one line
+    """
+
+    out: Path
+    fresh: bool
+    summary: str
+
+    def __str__(self) -> str:
+        return self.summary
+
+
+@dataclass(frozen=True)
+class Joins:
+    """What a build needs from the simulation wing, which generators do not import.
+
+    Attributes
+    ----------
+    observe_ranges : float weights, card, tokens -> activation ranges
+    simulation_package : a finished folder -> files of the testbench that travels with the Verilog
+    """
+
+    observe_ranges: Callable[[Mapping[str, Any], ModelCard, Sequence[int]], Ranges]
+    simulation_package: Callable[[Path], Mapping[str, str | bytes]]
+
+
+def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResult:
+    """Build an accelerator: RTL, schedule, weight image, testbench, report.
+
+    The result appears under its final name only when it is complete.
+
+    Raises
+    ------
+    DesignError
+        For everything that the user can change: unknown names, faulty checkpoints, a model that does not
+        fit, an output folder that is not ours.
+    """
+    began = time.monotonic()
+    card, board = load_model_card(request.model), target.load(request.target)
+    checkpoint = request.weights_from or card.checkpoint_folder
+    _check_out(request.out)
+    key = _fingerprint(request, checkpoint)
+    if manifest.unchanged(request.out, key):
+        return BuildResult(request.out, False, f"{request.out} is up to date")
+
+    # Imported here: an unchanged build is recognised without loading the hardware.
+    from generators import design, weights
+    from generators.plan import plan
+    from generators.report import write_report
+    from hw.arrays import parse_engine
+
+    try:
+        engine = parse_engine(request.engine or "tree:mac")
+    except ValueError as error:
+        raise DesignError(str(error)) from None
+    with progress.step("plan") as step:
+        planned = plan(card, board, engine)
+        c = planned.config
+        step.detail = f"{c.array}:{c.pe}:{c.tokens}x{c.lanes}x{c.lanes}, {c.ports} ports, chunk {c.chunk}"
+    quantised: QuantModel | None = None
+    if checkpoint is not None:
+        quantised = weights.quantise_checkpoint(
+            checkpoint, card, CALIBRATION, joins.observe_ranges, progress
+        )
+    request.out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{request.out.name}.", dir=request.out.parent))
+    try:
+        design.write_design(folder, card, board, planned, progress)
+        if quantised is not None:
+            weights.write_weights(folder, quantised, planned.memory, progress)
+        with progress.step("report"):
+            for name, content in joins.simulation_package(folder).items():
+                _write(folder / "sim" / name, content)
+            write_report(folder, card, board, planned, seconds=time.monotonic() - began)
+        manifest.write(folder, key)
+        _replace(folder, request.out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    seconds = time.monotonic() - began
+    return BuildResult(request.out, True, f"built {request.out} in {seconds:.1f} s")
+
+
+def _fingerprint(request: BuildRequest, checkpoint: Path | None) -> dict[str, Any]:
+    files = {}
+    if checkpoint is not None and checkpoint.is_dir():
+        files = {p.name: p for p in sorted(checkpoint.iterdir()) if p.suffix in (".json", ".safetensors")}
+        files["calibration"] = CALIBRATION
+    inputs = {
+        "model": request.model, "target": request.target, "engine": request.engine, "seed": request.seed,
+    }  # fmt: skip
+    return manifest.fingerprint(inputs, files)
+
+
+def _check_out(out: Path) -> None:
+    if not out.exists() and not out.is_symlink():
+        return
+    if not out.is_dir():
+        raise DesignError(f"{out} exists and is not a folder; give another by -o")
+    if any(out.iterdir()) and not manifest.is_ours(out):
+        raise DesignError(f"{out} exists and was not written by hwgen; give another by -o")
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _replace(folder: Path, out: Path) -> None:
+    """Put a finished folder in the place of an old build, which goes only when the new one is there."""
+    folder.chmod(0o755)
+    if out.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+        out.rename(old / "build")
+        folder.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        folder.rename(out)
+
+
+def dump(value: Any) -> str:
+    """JSON as every file of a build has it."""
+    return json.dumps(value, indent=2) + "\n"

@@ -1,0 +1,64 @@
+"""From a plan to the files of a design: schedule, RTL, and the facts that others read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from designs.cards import ModelCard
+from designs.progress import Progress
+from designs.target import TargetCard
+from generators.lower import program
+from generators.plan import Plan
+from generators.verilog import Emission, emit
+from hw.core.accelerator import Accelerator
+from hw.core.shell import Shell
+
+__all__ = ["facts", "write_design"]
+
+
+def write_design(
+    folder: Path, card: ModelCard, board: TargetCard, planned: Plan, progress: Progress
+) -> None:
+    """Write ``rtl/``, ``design.json`` and ``schedule.yaml`` below ``folder``."""
+    with progress.step("schedule") as step:
+        steps = program(None, planned.config)
+        step.detail = f"{len(steps.steps)} phases"
+    accelerator = Accelerator(planned.config, steps)
+    with progress.step("emit") as step:
+        emission = emit(Shell(accelerator))
+        rtl = folder / "rtl"
+        rtl.mkdir()
+        for name, text in emission.files.values():
+            (rtl / name).write_text(text)
+        size = sum(len(text) for _, text in emission.files.values())
+        step.detail = f"{len(emission.files)} modules, {size / 1e6:.1f} MB"
+    (folder / "design.json").write_text(
+        json.dumps(facts(card, board, planned, accelerator, emission), indent=2) + "\n"
+    )
+
+
+def facts(
+    card: ModelCard, board: TargetCard, planned: Plan, accelerator: Accelerator, emission: Emission
+) -> dict[str, Any]:
+    """What ``design.json`` says."""
+    registers = accelerator.registers
+    return {
+        "version": 1,
+        "top": emission.top,
+        "model": card.model_dump(mode="json"),
+        "target": board.model_dump(mode="json"),
+        "parameters": planned.config.to_dict(),
+        "limits": list(planned.limits),
+        "memory": {
+            "latency_cycles": board.memory.latency_cycles,
+            "bytes_per_cycle": min(board.granted_bytes_per_cycle, planned.config.stripe_bytes),
+        },
+        "memory_map": planned.memory.to_dict(),
+        "phases": list(accelerator.program.names),
+        "registers": {r.name: r.offset for r in registers},
+        "counters": {r.name: r.offset for r in registers.counters},
+        "modules": [
+            {"name": name, "file": file, "count": emission.counts[name]}
+            for name, (file, _) in emission.files.items()
+        ],
+    }

@@ -1,0 +1,393 @@
+"""The memory image: where everything lies, and the integers of a model as bytes there.
+
+The formats are sections 2 and 3 of ``docs/architecture.md``. `memory_map` and `phase_beats` need
+only the sizes of a model; `write_image` needs its integers, one layer at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from designs.errors import DesignError
+from designs.memory_map import MemoryMap
+from designs.progress import Progress
+from designs.quantised import (
+    Dimensions,
+    ModelShape,
+    QuantLayer,
+    QuantLinear,
+    QuantModel,
+    QuantNorm,
+    Scaling,
+)
+
+__all__ = [
+    "HEAD_PHASES", "LAYER_PHASES", "PHASES", "PhaseBeats", "WeightItem", "memory_map", "pack_head",
+    "pack_layer", "phase_beats", "weight_items", "write_image",
+]  # fmt: skip
+
+LAYER_PHASES = ("ln_1", "k", "v", "q", "attention", "proj", "ln_2", "fc1", "fc2")
+"""What consumes the weight stream of a layer, in order."""
+
+HEAD_PHASES = ("ln_f", "lm_head")
+"""What consumes the weight stream of the head, in order."""
+
+PHASES = LAYER_PHASES + HEAD_PHASES
+
+PAGE = 4096
+"""No AXI burst crosses such a boundary: a region starts on one, on every port."""
+
+CHANNEL_BYTES = 8
+CONSTANT_BYTES = 16
+_HEADER = np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("shift", "u1"), ("zero", "u1")])
+_SLAB_BYTES = 1 << 24
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class WeightItem:
+    """One item of the weight stream: ``kind`` is constant, parameters, header or tile."""
+
+    phase: str
+    kind: str
+    beats: int
+
+
+@dataclass(frozen=True)
+class PhaseBeats:
+    """The beats that a phase consumes.
+
+    Parameters
+    ----------
+    lead : items before the first tile: the constant and the parameters of a norm, the two headers
+        of attention, the header of the activation.
+    tiles : tiles of O outputs.
+    header, data : beats of one tile's header and of its weights.
+    """
+
+    phase: str
+    lead: tuple[WeightItem, ...]
+    tiles: int = 0
+    header: int = 0
+    data: int = 0
+
+    @property
+    def lead_beats(self) -> int:
+        """Beats before the first tile."""
+        return sum(item.beats for item in self.lead)
+
+    @property
+    def tile(self) -> int:
+        """Beats of one tile, header included."""
+        return self.header + self.data
+
+    @property
+    def total(self) -> int:
+        """Beats of the phase."""
+        return self.lead_beats + self.tiles * self.tile
+
+    def items(self) -> Iterator[WeightItem]:
+        """Every item, in the order of the stream."""
+        yield from self.lead
+        for _ in range(self.tiles):
+            yield WeightItem(self.phase, "header", self.header)
+            yield WeightItem(self.phase, "tile", self.data)
+
+
+def phase_beats(card: Dimensions, lanes: int) -> dict[str, PhaseBeats]:
+    """The beats of every phase, by its name, in the order of `PHASES`.
+
+    Raises
+    ------
+    DesignError
+        If the lanes do not fit the model.
+    """
+    _check_lanes(card, lanes)
+    beat = lanes * lanes
+    d, f, header = card.width, card.ffn, _ceil(CHANNEL_BYTES, lanes)
+
+    def norm(phase: str) -> PhaseBeats:
+        return PhaseBeats(
+            phase,
+            (
+                WeightItem(phase, "constant", _ceil(CONSTANT_BYTES, beat)),
+                WeightItem(phase, "parameters", _ceil(4 * d, beat)),
+            ),
+        )
+
+    def linear(phase: str, k: int, n: int, lead: int = 0) -> PhaseBeats:
+        leads = (WeightItem(phase, "header", header),) * lead
+        return PhaseBeats(phase, leads, _ceil(n, lanes), header, k // lanes)
+
+    attention = PhaseBeats("attention", (WeightItem("attention", "header", header),) * 2)
+    phases = [
+        norm("ln_1"), linear("k", d, d), linear("v", d, d), linear("q", d, d), attention,
+        linear("proj", d, d), norm("ln_2"), linear("fc1", d, f, lead=1), linear("fc2", f, d),
+        norm("ln_f"), linear("lm_head", d, card.vocabulary),
+    ]  # fmt: skip
+    return {beats.phase: beats for beats in phases}
+
+
+def weight_items(
+    card: Dimensions, lanes: int, phases: tuple[str, ...] = LAYER_PHASES
+) -> list[WeightItem]:
+    """Every item of the weight stream of a layer (or of other phases), in order."""
+    beats = phase_beats(card, lanes)
+    return [item for phase in phases for item in beats[phase].items()]
+
+
+def memory_map(
+    card: Dimensions,
+    *,
+    lanes: int,
+    ports: int,
+    port_bytes: int,
+    context: int | None = None,
+    layers: int | None = None,
+    capacity_per_port: int | None = None,
+) -> MemoryMap:
+    """Lay out the memory of a design.
+
+    Parameters
+    ----------
+    card : sizes of the model.
+    lanes : R = O.
+    ports, port_bytes : P and PB.
+    context : positions that the design holds, all of the model's if None.
+    layers : layers that the design holds, all of the model's if None.
+    capacity_per_port : bytes behind one port; None for no limit.
+
+    Raises
+    ------
+    DesignError
+        If the lanes do not fit the model, a beat is not a whole number of stripes, or the memory is
+        too small.
+    """
+    shape = ModelShape.of(card, layers)
+    context = shape.context if context is None else context
+    if not 1 <= context <= shape.context:
+        raise DesignError(f"context must be 1 to {shape.context}, not {context}")
+    beats = phase_beats(shape, lanes)
+    stripe, beat = ports * port_bytes, lanes * lanes
+    if ports < 1 or port_bytes < 4 or PAGE % port_bytes:
+        raise DesignError(
+            f"memory ports must be at least one, of 4 to {PAGE} bytes in a power of two, "
+            f"not {ports} of {port_bytes}"
+        )
+    if beat % stripe:
+        raise DesignError(
+            f"a beat must be a whole number of stripes: {lanes} x {lanes} lanes take {beat} bytes, "
+            f"{ports} ports of {port_bytes} bytes give {stripe}; use fewer ports or more lanes"
+        )
+    per_beat, align = beat // stripe, PAGE // port_bytes
+    layer = sum(beats[phase].total for phase in LAYER_PHASES) * per_beat
+    head = sum(beats[phase].total for phase in HEAD_PHASES) * per_beat
+    row = _ceil(2 * shape.width, stripe)
+    kv_head = _ceil(context, lanes) * (shape.head_size // lanes) * per_beat
+    kv_layer = shape.heads * kv_head
+    sizes = {
+        "tokens": context + 1,
+        "weights": shape.layers * layer,
+        "head": head,
+        "wte": shape.vocabulary * row,
+        "wpe": context * row,
+        "k": shape.layers * kv_layer,
+        "v": shape.layers * kv_layer,
+    }
+    starts, end = {}, 0
+    for region, size in sizes.items():
+        starts[region] = _ceil(end, align) * align
+        end = starts[region] + size
+    found = MemoryMap(
+        ports=ports,
+        port_bytes=port_bytes,
+        lanes=lanes,
+        layers=shape.layers,
+        width=shape.width,
+        heads=shape.heads,
+        ffn=shape.ffn,
+        vocabulary=shape.vocabulary,
+        context=context,
+        **starts,
+        layer_stripes=layer,
+        head_stripes=head,
+        row_stripes=row,
+        kv_head_stripes=kv_head,
+        kv_layer_stripes=kv_layer,
+        total_stripes=_ceil(end, align) * align,
+    )
+    if capacity_per_port is not None and found.bytes_per_port > capacity_per_port:
+        raise DesignError(
+            f"the model needs {found.bytes_per_port} bytes behind each port, but there are "
+            f"{capacity_per_port}; use a smaller context, or more ports"
+        )
+    return found
+
+
+def write_image(
+    model: QuantModel,
+    memory: MemoryMap,
+    path: Path,
+    layers: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the image file: the striped space from stripe 0 to the end of wpe.
+
+    What is not written (padding, tokens, layers left out) is zero, and a hole where the file system
+    has them. One layer is in memory at a time.
+
+    Parameters
+    ----------
+    layers : write only the first ``layers`` layers, all of the map's if None.
+    progress : told after each layer, and after the head and the embeddings.
+
+    Raises
+    ------
+    DesignError
+        If the map was made for a model of other sizes.
+    """
+    count = memory.layers if layers is None else layers
+    for name in ("width", "heads", "ffn", "vocabulary"):
+        if getattr(model.shape, name) != getattr(memory, name):
+            raise DesignError(
+                f"the memory map is for {name} {getattr(memory, name)}, "
+                f"the model has {getattr(model.shape, name)}"
+            )
+    if model.shape.context < memory.context:
+        raise DesignError(
+            f"the memory map is for {memory.context} positions, the model has {model.shape.context}"
+        )
+    if not 0 <= count <= min(memory.layers, model.shape.layers):
+        raise DesignError(
+            f"cannot write {count} layers of {model.shape.layers} "
+            f"into a memory map for {memory.layers}"
+        )
+    done, stripe = 0, memory.stripe_bytes
+
+    def advance(step: int = 1) -> None:
+        nonlocal done
+        done += step
+        if progress is not None:
+            progress.advance(done, count + 2)
+
+    with path.open("wb") as file:
+        for i in range(count):
+            file.seek((memory.weights + i * memory.layer_stripes) * stripe)
+            _write(file, pack_layer(model.layers[i], memory.lanes))
+            _expect(file, (memory.weights + (i + 1) * memory.layer_stripes) * stripe)
+            advance()
+        file.seek(memory.head * stripe)
+        _write(file, pack_head(model.ln_f, model.head, memory.lanes))
+        _expect(file, (memory.head + memory.head_stripes) * stripe)
+        advance()
+        for start, table in ((memory.wte, model.wte), (memory.wpe, model.wpe[: memory.context])):
+            file.seek(start * stripe)
+            _write(file, _rows(table, memory.row_stripes * stripe))
+        _expect(file, memory.image_bytes)
+        advance()
+
+
+def pack_layer(layer: QuantLayer, lanes: int) -> Iterator[Bytes]:
+    """The weight stream of one layer, in pieces of whole beats."""
+    yield from _norm(layer.ln_1, lanes)
+    for part in (layer.k, layer.v, layer.q):
+        yield from _linear(part, lanes)
+    yield _scaling_header(layer.scores, lanes, channels=lanes)
+    yield _scaling_header(layer.context, lanes, channels=1)
+    yield from _linear(layer.proj, lanes)
+    yield from _norm(layer.ln_2, lanes)
+    yield _scaling_header(layer.activation, lanes, channels=1)
+    yield from _linear(layer.fc1, lanes)
+    yield from _linear(layer.fc2, lanes)
+
+
+def pack_head(ln_f: QuantNorm, head: QuantLinear, lanes: int) -> Iterator[Bytes]:
+    """The weight stream of the final norm and the language-model head."""
+    yield from _norm(ln_f, lanes)
+    yield from _linear(head, lanes)
+
+
+def _norm(part: QuantNorm, lanes: int) -> Iterator[Bytes]:
+    constant = np.zeros(CONSTANT_BYTES, np.uint8)
+    constant[:8] = np.frombuffer(part.epsilon.to_bytes(8, "little"), np.uint8)
+    constant[8] = part.gamma_shift
+    yield _padded(constant, lanes)
+    yield _padded(np.stack([part.gamma, part.beta], axis=1).astype("<i2"), lanes)
+
+
+def _linear(part: QuantLinear, lanes: int) -> Iterator[Bytes]:
+    """Tiles of O outputs, each its header and then k/R beats; padded outputs are zero."""
+    k, n = part.weight.shape
+    tiles = _ceil(n, lanes)
+    header = np.zeros((tiles * lanes,), _HEADER)
+    for field in ("bias", "multiplier", "shift"):
+        header[field][:n] = getattr(part, field)
+    lead = _ceil(CHANNEL_BYTES, lanes) * lanes * lanes
+    heads = header.view(np.uint8).reshape(tiles, lanes * CHANNEL_BYTES)
+    slab = max(1, _SLAB_BYTES // (lead + k * lanes))
+    for first in range(0, tiles, slab):
+        count = min(slab, tiles - first)
+        out = np.zeros((count, lead + k * lanes), np.uint8)
+        out[:, : lanes * CHANNEL_BYTES] = heads[first : first + count]
+        weight = part.weight[:, first * lanes : (first + count) * lanes].view(np.uint8)
+        if weight.shape[1] < count * lanes:
+            weight = np.pad(weight, ((0, 0), (0, count * lanes - weight.shape[1])))
+        # weight[b * R + r, t * O + o] goes to byte o * R + r of beat b of tile t
+        blocks = weight.reshape(k // lanes, lanes, count, lanes).transpose(2, 0, 3, 1)
+        out[:, lead:].reshape(count, k // lanes, lanes, lanes)[:] = blocks
+        yield out.reshape(-1)
+
+
+def _scaling_header(scaling: Scaling, lanes: int, channels: int) -> Bytes:
+    header = np.zeros(lanes, _HEADER)
+    header["multiplier"][:channels] = scaling.multiplier
+    header["shift"][:channels] = scaling.shift
+    return _padded(header, lanes)
+
+
+def _rows(table: NDArray[np.int16], row_bytes: int) -> Iterator[Bytes]:
+    slab = max(1, _SLAB_BYTES // row_bytes)
+    for first in range(0, table.shape[0], slab):
+        part = np.ascontiguousarray(table[first : first + slab], "<i2").view(np.uint8)
+        out = np.zeros((part.shape[0], row_bytes), np.uint8)
+        out[:, : part.shape[1]] = part
+        yield out.reshape(-1)
+
+
+def _padded(values: NDArray[np.generic], lanes: int) -> Bytes:
+    """The bytes of an array, padded to whole beats."""
+    raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
+    return np.pad(raw, (0, -raw.size % (lanes * lanes)))
+
+
+def _write(file: BinaryIO, pieces: Iterator[Bytes]) -> None:
+    for piece in pieces:
+        file.write(piece.data)
+
+
+def _expect(file: BinaryIO, position: int) -> None:
+    if file.tell() != position:
+        raise RuntimeError(f"the image is at byte {file.tell()}, the memory map says {position}")
+
+
+def _check_lanes(card: Dimensions, lanes: int) -> None:
+    if lanes < 4 or lanes & (lanes - 1):
+        raise DesignError(f"lanes must be a power of two, at least 4, not {lanes}")
+    for what, size in (
+        ("width", card.width),
+        ("head size", card.width // card.heads),
+        ("feed-forward width", card.ffn),
+    ):
+        if size % lanes:
+            raise DesignError(f"the {what} of {size} is not a multiple of {lanes} lanes")
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)

@@ -1,0 +1,80 @@
+"""The manifest: what a folder was built from, by which version; how an unchanged build is recognised.
+
+Only the standard library is imported here, so that finding a build unchanged costs next to nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+__all__ = ["FILE", "fingerprint", "is_ours", "unchanged", "write"]
+
+FILE = "manifest.json"
+_SOURCES = ("designs", "schedules", "hw", "generators", "hls_templates", "sim")
+_SUFFIXES = (".py", ".j2", ".yaml", ".h", ".cpp")
+_TOOLS = ("amaranth", "pyosys", "jinja2", "numpy")
+
+
+def fingerprint(inputs: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
+    """What decides the content of a build: the request, files it reads, our own sources, tool versions.
+
+    Large files count by size, time of change, and their first mebibyte.
+    """
+    root = Path(__file__).parent.parent
+    own = hashlib.sha256()
+    for folder in _SOURCES:
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix in _SUFFIXES and "__pycache__" not in path.parts:
+                own.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return {
+        "request": dict(inputs),
+        "files": {name: _of_file(path) for name, path in sorted(files.items())},
+        "sources": own.hexdigest(),
+        "tools": {tool: metadata.version(tool) for tool in _TOOLS},
+    }
+
+
+def _of_file(path: Path) -> str:
+    state, digest = path.stat(), hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(1 << 20))
+    when = "" if state.st_size <= 1 << 20 else f":{state.st_mtime_ns}"
+    return f"{state.st_size}{when}:{digest.hexdigest()}"
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether hwgen wrote this folder."""
+    return _read(folder).get("generator") == "hwgen"
+
+
+def unchanged(folder: Path, key: Mapping[str, Any]) -> bool:
+    """Whether ``folder`` holds a complete build of the same fingerprint."""
+    manifest = _read(folder)
+    if manifest.get("fingerprint") != json.loads(json.dumps(key)):
+        return False
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == size
+        for name, size in manifest.get("outputs", {}).items()
+    )
+
+
+def write(folder: Path, key: Mapping[str, Any]) -> None:
+    """Write the manifest of a finished folder."""
+    outputs = {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    text = {"generator": "hwgen", "fingerprint": key, "outputs": outputs}
+    (folder / FILE).write_text(json.dumps(text, indent=2) + "\n")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,324 @@
+"""What a design will take of its target, estimated block by block before anything is synthesised.
+
+Memories follow the shapes of the target's blocks (UG573: block RAM, URAM; UG574: distributed memory; Lattice
+FPGA-TN-02204). Logic is counted from the registers and operators of each unit's template; expect it to be
+within a third of what a synthesiser finds. ``hwgen synth`` (`generators.synth`) counts the real modules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from designs.target import TargetCard
+from generators.synth import Resources
+from hw.core.config import CoreConfig
+from hw.core.feeder import header_buffers, tile_layout
+from hw.memory import PortShape
+from hw.unit import Unit
+
+__all__ = [
+    "KINDS",
+    "Block",
+    "Buffer",
+    "available",
+    "buffers",
+    "estimate",
+    "excess",
+    "memory",
+    "total",
+]
+
+KINDS = ("lut", "ff", "dsp", "bram", "uram")
+"""The kinds of resources, as `generators.synth.Resources` names them."""
+
+MemoryKind = Literal["registers", "distributed", "bram", "uram"]
+
+_HALF_BLOCKS = {36: 512, 18: 1024, 9: 2048, 4: 4096, 2: 8192, 1: 16384}
+"""Width and depth of 18 Kb of block memory, the same on AMD parts (half a block) and on ECP5 (a block)."""
+
+_URAM = (72, 4096)
+
+_LUT_BITS: dict[str, dict[int, float]] = {
+    # Bits of a simple dual-port memory of this depth in one LUT.
+    "xcup": {32: 14 / 8, 64: 7 / 8},  # RAM32M16, RAM64M8
+    "xcu": {32: 14 / 8, 64: 7 / 8},
+    "xc7": {32: 6 / 4, 64: 3 / 4},  # RAM32M, RAM64M
+    "ecp5": {16: 4 / 6},  # TRELLIS_DPR16X4
+}
+
+_LUT4 = 1.5
+"""LUTs of four inputs in the place of one of six."""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory on the chip.
+
+    Attributes
+    ----------
+    name : what it holds
+    block : the block of `estimate` that it belongs to
+    banks, depth, width : memories side by side, words of each, bits of a word
+    kind : what it is made of
+    resources : what it takes
+    """
+
+    name: str
+    block: str
+    banks: int
+    depth: int
+    width: int
+    kind: MemoryKind
+    resources: Resources
+
+    @property
+    def bits(self) -> int:
+        """Bits that it holds."""
+        return self.banks * self.depth * self.width
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the design and what it takes.
+
+    Attributes
+    ----------
+    name : as in ``docs/architecture.md``
+    resources : estimated
+    modules : Verilog modules that it is made of: a name, or what it begins with (up to an underscore)
+    """
+
+    name: str
+    resources: Resources
+    modules: tuple[str, ...]
+
+    def owns(self, module: str) -> bool:
+        """Whether a Verilog module is part of this block."""
+        return any(module == name or module.startswith(f"{name}_") for name in self.modules)
+
+
+def available(target: TargetCard) -> Resources:
+    """What a target leaves for a design beside the board's shell."""
+    return Resources(
+        lut=target.lut_usable,
+        ff=target.ff,
+        dsp=target.dsp_usable,
+        bram=target.bram.usable,
+        uram=target.uram.usable,
+    )
+
+
+def total(blocks: tuple[Block, ...]) -> Resources:
+    """What all blocks take together."""
+    return sum((block.resources for block in blocks), Resources())
+
+
+def excess(used: Resources, target: TargetCard) -> tuple[str, ...]:
+    """One sentence for each kind of which there is not enough: what exceeds what, and by how much."""
+    have, need = available(target).rounded(), used.rounded()
+    return tuple(
+        f"{kind.upper()}: {need[kind]} needed, {target.name} leaves {have[kind]} "
+        f"({need[kind] - have[kind]} too many)"
+        for kind in KINDS
+        if need[kind] > have[kind]
+    )
+
+
+def memory(
+    width: int, depth: int, target: TargetCard, style: MemoryKind | None = None
+) -> tuple[MemoryKind, Resources]:
+    """What a memory with one write and one read port is made of on a target, and what it takes.
+
+    Parameters
+    ----------
+    width, depth : bits of a word, words.
+    target : the part.
+    style : what the RTL asks for; if None, distributed memory while it is shallow, else the block that wastes
+        fewer bits.
+    """
+    lut_bits = _LUT_BITS[target.family]
+    if style == "registers":
+        return "registers", Resources(ff=width * depth, lut=width * depth / 3)
+    shallow = depth <= max(lut_bits)
+    if style == "distributed" or (style is None and shallow):
+        step = next((step for step in lut_bits if depth <= step), max(lut_bits))
+        rows = -(-depth // step)
+        return "distributed", Resources(lut=rows * width / lut_bits[step], ff=width)
+    half = 0.5 if target.bram.bits > 20_000 else 1.0
+    halves = min(-(-width // w) * -(-depth // d) for w, d in _HALF_BLOCKS.items())
+    ultra = -(-width // _URAM[0]) * -(-depth // _URAM[1])
+    in_bram = halves * half * target.bram.bits
+    if target.uram.usable and style != "bram" and ultra * target.uram.bits < in_bram:
+        return "uram", Resources(uram=ultra)
+    return "bram", Resources(bram=halves * half)
+
+
+def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
+    """Every memory of a core, tables and queues of descriptors left out."""
+    c = config
+    port = PortShape(
+        port_bytes=c.port_bytes,
+        beat_stripes=c.beat_stripes,
+        w_depth=c.w_depth,
+        k_depth=c.k_depth,
+        v_depth=c.v_depth,
+    )
+    word, lanes = 8 * c.port_bytes, c.ports * c.beat_stripes
+    slot_words = c.slots * c.context_chunks
+
+    def buffer(
+        name: str, block: str, banks: int, depth: int, width: int, style: MemoryKind | None = None
+    ) -> Buffer:
+        kind, each = memory(width, depth, target, style)
+        return Buffer(name, block, banks, depth, width, kind, each * banks)
+
+    return (
+        buffer("weight ring", "memory ports", lanes, c.w_depth, word),
+        buffer("key ring", "memory ports", lanes, c.k_depth, word),
+        buffer("value ring", "memory ports", lanes, c.v_depth, word),
+        buffer("embedding queues", "memory ports", c.ports, port.e_depth, word, "distributed"),
+        buffer("write queues", "memory ports", c.ports, port.writes, word * 9 // 8, "distributed"),
+        buffer("activations", "buffers", c.tokens, c.activation_depth, 8 * c.lanes, "bram"),
+        buffer("residual stream", "buffers", 1, c.chunk * c.width_words, 16 * c.lanes, "bram"),
+        buffer("scores", "softmax", 1, c.tokens * slot_words, 16 * c.lanes),
+        buffer("probabilities", "softmax", c.tokens, slot_words, 7 * c.lanes),
+        buffer("norm rows", "layer norm", 1, _norm_copy_words(c), 16 * c.lanes),
+        buffer("norm parameters", "layer norm", 1, c.width_words, 32 * c.lanes),
+        buffer("tile headers", "headers", header_buffers(c), c.header_tiles, 54 * c.lanes, "registers"),
+    )  # fmt: skip
+
+
+def _norm_copy_words(c: CoreConfig) -> int:
+    """Words that LayerNorm keeps between its two passes over a row."""
+    from hw.sfu.layernorm import InverseRoot, NormSums
+
+    waits = NormSums(c.width, c.lanes).latency + InverseRoot.latency - 2
+    return 1 << (c.width_words + waits).bit_length()
+
+
+def estimate(config: CoreConfig, target: TargetCard) -> tuple[Block, ...]:
+    """What a design takes, by block."""
+    from hw.core.accelerator import make_core_engine
+
+    c = config
+    engine = make_core_engine(c)
+    own = engine.resources()
+    six_inputs = {
+        "engine": Resources(dsp=own.dsp, lut=own.lut, ff=own.ff, bram=own.bram),
+        "operands": _operands(c),
+        "memory ports": _ports(c),
+        "buffers": Resources(),
+        "drain": _drain(c, engine.acc_bits),
+        "headers": _headers(c),
+        "layer norm": _layer_norm(c),
+        "softmax": _softmax(c),
+        "argmax": Resources(lut=c.lanes * 60, ff=c.lanes * 40 + 160),
+        "embedding": _embedding(c),
+        "keys and values": _keys_and_values(c),
+        "control": _control(c),
+    }
+    modules = {
+        "engine": tuple(_names(engine)),
+        "operands": ("operand_mux",),
+        "memory ports": ("striped_memory", "memory_port", "ring_memory", "queue", "burst_cutter"),
+        "buffers": ("banked_buffer",),
+        "drain": ("drain", "requantise", "activation", "activation_pair"),
+        "headers": ("accelerator",),
+        "layer norm": ("layer_norm", "norm", "inverse_root"),
+        "softmax": ("softmax", "row_maximum", "exp2_lanes", "reciprocal"),
+        "argmax": ("arg_max",),
+        "embedding": ("embed",),
+        "keys and values": ("key_value_writer", "head_fetch"),
+        "control": (
+            "sequencer", "feeder", "control_registers", "axi_lite", "step_counters", "probe", "hwgen_top",
+        ),
+    }  # fmt: skip
+    held = buffers(c, target)
+    found = []
+    for name, logic in six_inputs.items():
+        if target.family == "ecp5":
+            logic = logic.model_copy(update={"lut": logic.lut * _LUT4})
+        used = sum((b.resources for b in held if b.block == name), logic)
+        if name == "drain":  # the gates: one table for two lanes
+            _, table = memory(16, 1024, target, "bram")
+            used += table * -(-c.lanes // 2)
+        found.append(Block(name, used, modules[name]))
+    return tuple(found)
+
+
+def _names(unit: Unit) -> list[str]:
+    return [unit.module_name] + [name for part in unit.parts() for name in _names(part)]
+
+
+def _operands(c: CoreConfig) -> Resources:
+    """Three sources for weights, two for activations (a LUT holds two such multiplexers)."""
+    return Resources(lut=8 * c.beat_bytes + 4 * c.tokens * c.lanes)
+
+
+def _ports(c: CoreConfig) -> Resources:
+    """Burst cutters, room counters, address registers; the queues' words are `buffers`."""
+    control = Resources(lut=1500, ff=900)
+    words = Resources(ff=8 * c.port_bytes)
+    arrived = Resources(lut=3 * 8 + 40)
+    return (control + words + arrived) * c.ports + Resources(lut=200, ff=60)
+
+
+def _drain(c: CoreConfig, acc_bits: int) -> Resources:
+    """Requantisation, activation, saturation and residual addition of a row."""
+    tag = tile_layout(c).size + 8
+    requantise = Resources(dsp=2, lut=33 + 50 + 150 + 30, ff=33 + 22 + 6 + 50 + 6 + 50 + 16)
+    activation = Resources(dsp=1, lut=20 + 200 + 32 + 96 + 20, ff=170)
+    rest = Resources(lut=12 + 45, ff=16)
+    parameters = Resources(lut=54 + 16)  # of the header or of the softmax row
+    lane = requantise + activation + rest + parameters
+    return lane * c.lanes + Resources(lut=500 + 2 * tag, ff=300 + 12 * tag)
+
+
+def _headers(c: CoreConfig) -> Resources:
+    """Selection of a tile's parameters; the registers are `buffers`."""
+    sources = header_buffers(c) * c.header_tiles
+    return Resources(lut=54 * c.lanes * max(0, sources - 1) / 3, ff=22)
+
+
+def _layer_norm(c: CoreConfig) -> Resources:
+    centred = (c.width * 0xFFFF).bit_length() + 1
+    product = centred + 17
+    sums = Resources(lut=210 + 31 + 65, ff=93 + 80)
+    normalise = Resources(
+        dsp=2 if centred > 27 else 1,
+        lut=centred + 3 * product + 220 + 33 + 66 + 20,
+        ff=centred + product + 16 + 48 + 26 + 66 + 8,
+    )
+    beat_words = c.beat_bytes // (4 * c.lanes)
+    cut = Resources(lut=32 * c.lanes * max(0, beat_words - 1) / 3)  # of a beat into words
+    return (sums + normalise) * c.lanes + cut + Resources(dsp=6, lut=1800, ff=1500)
+
+
+def _softmax(c: CoreConfig) -> Resources:
+    maximum = Resources(lut=36, ff=6)
+    power = Resources(lut=16 + 34 + 20 + 14, ff=29 + 4)
+    rows = c.slots * c.tokens * (16 + 22)
+    divider = Resources(lut=10 * 2 * 26, ff=10 * 70)
+    return (
+        (maximum + power) * c.lanes + divider + Resources(lut=rows, ff=rows) + Resources(lut=400, ff=300)
+    )
+
+
+def _embedding(c: CoreConfig) -> Resources:
+    """Two stripes held, cut into words, added."""
+    words = c.stripe_bytes // (2 * c.lanes)
+    cut = 2 * 16 * c.lanes * max(0, words - 1) / 3
+    return Resources(lut=cut + 40 * c.lanes + 300, ff=16 * c.stripe_bytes + 150)
+
+
+def _keys_and_values(c: CoreConfig) -> Resources:
+    """A row of features held, strobes, addresses; two descriptor generators."""
+    return Resources(lut=500 + c.stripe_bytes // c.lanes, ff=8 * c.lanes + 2 * 75 + 32)
+
+
+def _control(c: CoreConfig) -> Resources:
+    """Sequencer, feeder, registers, and five counters of 32 bits for each step."""
+    counters = 5 * 12 * 32
+    registers = 64 * c.ports
+    return Resources(lut=3500 + counters * 1.5 + registers, ff=2200 + counters + registers)

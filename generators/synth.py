@@ -1,0 +1,498 @@
+"""Counts what a build takes on its target with yosys: each unique module once, times its count.
+
+The counts are of yosys, not of the vendor: on UltraScale+ it maps only the multiplier into a
+DSP48E2 and leaves its registers and its accumulator in fabric, so LUT and FF are upper bounds
+there. Nothing is placed or routed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from designs import target as targets
+from designs.errors import DesignError
+from designs.progress import Progress
+
+__all__ = [
+    "Module",
+    "ModuleResources",
+    "Resources",
+    "SynthesisError",
+    "SynthesisResult",
+    "resources_of",
+    "synthesise",
+    "synthesise_modules",
+]
+
+_WRAPPER = "hwgen_batch"
+"""Name of the top that holds one instance of every module of a batch."""
+
+_BATCH_MODULES = 12
+_BATCH_CHARACTERS = 120_000
+"""A batch shares the 3 s that yosys takes to read a family's cells; larger modules run alone."""
+
+_COMMANDS = {
+    "xcup": "synth_xilinx -family xcup -noiopad -noclkbuf -flatten -uram",
+    "xcu": "synth_xilinx -family xcu -noiopad -noclkbuf -flatten",
+    "xc7": "synth_xilinx -family xc7 -noiopad -noclkbuf -flatten",
+    "ecp5": "synth_ecp5",
+}
+"""How yosys maps to a family, flattening inside a module only (each has keep_hierarchy)."""
+
+_LUTS = {
+    # LUTs that a cell occupies. UltraScale user guide UG574 has the sizes of distributed memory.
+    **{f"LUT{inputs}": 1.0 for inputs in range(1, 7)},
+    **{"SRL16E": 1, "SRLC16E": 1, "SRLC32E": 1},
+    **{"RAM32X1S": 1, "RAM32X1D": 2, "RAM64X1S": 1, "RAM64X1D": 2, "RAM32M": 4, "RAM64M": 4},
+    **{"RAM128X1S": 2, "RAM128X1D": 4, "RAM256X1S": 4, "RAM256X1D": 8, "RAM512X1S": 8},
+    **{"RAM32M16": 8, "RAM64M8": 8, "RAM32X16DR8": 8, "RAM64X8SW": 8},
+    # ECP5: a carry cell is two LUTs, distributed memory four and two that hold its write port.
+    **{"CCU2C": 2, "TRELLIS_DPR16X4": 6},
+}
+_FLIP_FLOPS = {"FDRE", "FDSE", "FDCE", "FDPE", "FDRE_1", "FDSE_1", "FDCE_1", "FDPE_1"} | {
+    "LDCE",
+    "LDPE",
+    "TRELLIS_FF",
+}
+_DSPS = {"DSP48E1", "DSP48E2", "MULT18X18D"}
+_BRAMS = {
+    # In blocks of the target card: 36 Kb on AMD parts, 18 Kb on ECP5.
+    **{"RAMB36E1": 1.0, "RAMB36E2": 1.0, "RAMB18E1": 0.5, "RAMB18E2": 0.5},
+    **{"DP16KD": 1.0, "PDPW16KD": 1.0},
+}
+_URAMS = {"URAM288", "URAM288_BASE"}
+
+
+class SynthesisError(Exception):
+    """yosys is missing, or failed on every module; one line."""
+
+    exit_code = 3
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Resources(_Value):
+    """What hardware takes of a part."""
+
+    lut: float = 0
+    ff: float = 0
+    dsp: float = 0
+    bram: float = 0
+    uram: float = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(
+            **{name: getattr(self, name) + getattr(other, name) for name in Resources.model_fields}
+        )
+
+    def __mul__(self, times: int) -> Resources:
+        return Resources(**{name: getattr(self, name) * times for name in Resources.model_fields})
+
+    def rounded(self) -> dict[str, int]:
+        """Whole numbers, rounded up: half a block memory occupies its block."""
+        return {name: int(-(-getattr(self, name) // 1)) for name in Resources.model_fields}
+
+
+class Module(_Value):
+    """A unique module of a build.
+
+    Members
+    -------
+    name : str
+        Its Verilog name.
+    files : tuple of Path
+        Where its text is.
+    count : int
+        Instances in the whole design.
+    estimate : Resources or None
+        What the build thought it takes, one instance, without its children.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    count: int
+    estimate: Resources | None = None
+
+
+class ModuleResources(_Value):
+    """What one instance of a module takes, without the modules that it instantiates.
+
+    Members
+    -------
+    name, count
+        As in `Module`.
+    basis : str
+        ``"yosys"``, or ``"estimate"`` where yosys gave no answer (`note` says why), or
+        ``"unknown"`` where there is no estimate either.
+    resources : Resources
+        Of one instance.
+    cells : dict
+        Cells by type, as yosys counts them.
+    note : str
+        Why yosys gave no answer.
+    """
+
+    name: str
+    count: int
+    basis: str
+    resources: Resources
+    cells: dict[str, int] = {}
+    note: str = ""
+
+
+class SynthesisResult(_Value):
+    """What a whole design takes.
+
+    Members
+    -------
+    top : str
+        Its top module.
+    target, family : str
+        What it was mapped to.
+    tool : str
+        yosys, its version, and its command: the basis of the figures.
+    modules : tuple of ModuleResources
+        Every unique module, sorted by name.
+    available : Resources
+        What the target leaves for a design.
+    seconds : float
+        Wall time.
+    """
+
+    top: str
+    target: str
+    family: str
+    tool: str
+    modules: tuple[ModuleResources, ...]
+    available: Resources
+    seconds: float
+
+    @property
+    def total(self) -> Resources:
+        """Of all instances of all modules."""
+        return sum((m.resources * m.count for m in self.modules), Resources())
+
+    @property
+    def uncounted(self) -> tuple[ModuleResources, ...]:
+        """The modules that yosys did not finish."""
+        return tuple(module for module in self.modules if module.basis != "yosys")
+
+
+def resources_of(cells: Mapping[str, int]) -> Resources:
+    """Return what mapped cells take; what is none of these (a carry, a wide mux) is free."""
+    return Resources(
+        lut=sum(_LUTS.get(cell, 0) * count for cell, count in cells.items()),
+        ff=sum(count for cell, count in cells.items() if cell in _FLIP_FLOPS),
+        dsp=sum(count for cell, count in cells.items() if cell in _DSPS),
+        bram=sum(_BRAMS.get(cell, 0) * count for cell, count in cells.items()),
+        uram=sum(count for cell, count in cells.items() if cell in _URAMS),
+    )
+
+
+# One run of yosys, in its own process group.
+
+
+@dataclass
+class _Run:
+    """yosys at work on a batch of modules."""
+
+    batch: list[Module]
+    folder: Path
+    process: subprocess.Popen[bytes]
+    deadline: float
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+
+    def kill(self) -> None:
+        """End yosys and what it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def _start(batch: list[Module], known: Mapping[str, Module], family: str, limit: float) -> _Run:
+    folder = Path(tempfile.mkdtemp(prefix="hwgen-synth-"))
+    names = [module.name for module in batch]
+    instances = " ".join(f"(* keep *) \\{name} \\{name}_instance ();" for name in names)
+    (folder / "wrapper.v").write_text(f"module {_WRAPPER}; {instances} endmodule\n")
+    whole = [path for module in batch for path in module.files]
+    boxes = [path for child in _children(batch, known) for path in known[child].files]
+    lines = [_read(path, "") for path in dict.fromkeys(whole)]
+    lines += [_read(path, " -lib") for path in dict.fromkeys(boxes) if path not in whole]
+    lines += [
+        "read_verilog wrapper.v",
+        *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in names),
+        f"{_COMMANDS[family]} -top {_WRAPPER}",
+        "tee -q -o stat.json stat -json",
+    ]
+    (folder / "synth.ys").write_text("\n".join(lines) + "\n")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "from pyosys import libyosys as y; y.run_pass('script synth.ys')",
+            ],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return _Run(batch, folder, process, time.monotonic() + limit)
+
+
+def _read(path: Path, option: str) -> str:
+    dialect = " -sv" if path.suffix == ".sv" else ""
+    return f'read_verilog{dialect}{option} "{path}"'
+
+
+def _children(batch: Sequence[Module], known: Mapping[str, Module]) -> list[str]:
+    """Modules that the batch may instantiate and that are not in it: read as black boxes."""
+    words: set[str] = set()
+    for module in batch:
+        for path in module.files:
+            words |= set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    return sorted((words & known.keys()) - {module.name for module in batch})
+
+
+def _counts(run: _Run) -> dict[str, dict[str, int]]:
+    """Cells by type of each module of the batch that yosys finished."""
+    try:
+        statistics = json.loads((run.folder / "stat.json").read_text(encoding="utf-8"))["modules"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {
+        module.name: statistics[f"\\{module.name}"].get("num_cells_by_type", {})
+        for module in run.batch
+        if f"\\{module.name}" in statistics
+    }
+
+
+def synthesise_modules(
+    modules: Sequence[Module],
+    *,
+    family: str,
+    limit: float,
+    progress: Progress,
+    logs: Path | None = None,
+    jobs: int | None = None,
+) -> list[ModuleResources]:
+    """Map every module to a family, a few at a time.
+
+    Parameters
+    ----------
+    modules : sequence of Module
+        All modules of a design; each may instantiate the others.
+    family : str
+        What to map to: ``"xcup"``, ``"xcu"``, ``"xc7"`` or ``"ecp5"``.
+    limit : float
+        Seconds for one module. A module that is not finished then keeps its estimate.
+    progress : Progress
+        Is told how many modules are done.
+    logs : Path, optional
+        Folder for the logs of modules that failed.
+    jobs : int, optional
+        Processes at a time; as many as there are processors (at most 4) if left out.
+
+    Returns
+    -------
+    list of ModuleResources
+        In the order of `modules`.
+    """
+    known = {module.name: module for module in modules}
+    waiting = _batches(modules)
+    jobs = jobs or min(os.cpu_count() or 1, 4)
+    running: list[_Run] = []
+    done: dict[str, ModuleResources] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(_start(waiting.pop(0), known, family, limit))
+            for run in list(running):
+                working = run.process.poll() is None
+                late = working and time.monotonic() > run.deadline
+                if working and not late:
+                    continue
+                run.kill()
+                running.remove(run)
+                counted = {} if late else _counts(run)
+                failed = [module for module in run.batch if module.name not in counted]
+                for name, cells in counted.items():
+                    own = {
+                        cell: n
+                        for cell, n in sorted(cells.items())
+                        if cell not in known and not cell.startswith("$")  # $scopeinfo is a note
+                    }
+                    done[name] = ModuleResources(
+                        name=name,
+                        count=known[name].count,
+                        basis="yosys",
+                        resources=resources_of(own),
+                        cells=own,
+                    )
+                if len(run.batch) > 1:  # one of them is to blame: each alone
+                    waiting += [[module] for module in failed]
+                else:
+                    for module in failed:
+                        done[module.name] = _unfinished(module, run, limit if late else 0, logs)
+                shutil.rmtree(run.folder, ignore_errors=True)
+                progress.advance(len(done), len(modules), f"{len(done)} of {len(modules)} modules")
+            time.sleep(0.05)
+    finally:
+        for run in running:
+            run.kill()
+            shutil.rmtree(run.folder, ignore_errors=True)
+    return [done[module.name] for module in modules]
+
+
+def _batches(modules: Iterable[Module]) -> list[list[Module]]:
+    """Small modules together, the largest first so that they do not finish last."""
+    batches: list[list[Module]] = []
+    room = 0
+    sized = [(sum(path.stat().st_size for path in m.files), m.name, m) for m in modules]
+    for size, _, module in sorted(sized, reverse=True):
+        if not batches or size > room or len(batches[-1]) == _BATCH_MODULES:
+            batches.append([])
+            room = _BATCH_CHARACTERS
+        batches[-1].append(module)
+        room -= size
+    return batches
+
+
+def _unfinished(module: Module, run: _Run, limit: float, logs: Path | None) -> ModuleResources:
+    if limit:
+        note = f"not finished in {limit:g} s"
+    else:
+        errors = re.findall(r"\bERROR: (.*)", run.log)
+        note = errors[-1].strip() if errors else "yosys ended without a result"
+    if logs is not None:
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / f"{module.name}.log").write_text(run.log, encoding="utf-8")
+    return ModuleResources(
+        name=module.name,
+        count=module.count,
+        basis="unknown" if module.estimate is None else "estimate",
+        resources=module.estimate or Resources(),
+        note=note,
+    )
+
+
+# A build folder.
+
+
+def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisResult:
+    """Count what a build takes on its target, and write it to synth.json and into its report.
+
+    Parameters
+    ----------
+    out : Path
+        A folder that ``hwgen build`` wrote.
+    progress : Progress
+        Where steps are reported.
+    limit : float
+        Seconds for one module.
+
+    Raises
+    ------
+    DesignError
+        If `out` is not a build.
+    SynthesisError
+        If yosys is missing, or finished no module.
+    """
+    if importlib.util.find_spec("pyosys") is None:
+        raise SynthesisError("yosys is missing: pip install pyosys (hwgen doctor)")
+    design = _load(out / "design.json")
+    card = targets.load(_load(out / "report.json")["target"]["name"])
+    modules = [_module(out, entry) for entry in design["modules"]]
+    logs = out / "synth"
+    shutil.rmtree(logs, ignore_errors=True)
+    started = time.monotonic()
+    with progress.step("synth", f"{len(modules)} unique modules for {card.family}") as step:
+        counted = synthesise_modules(
+            modules, family=card.family, limit=limit, progress=progress, logs=logs
+        )
+        result = SynthesisResult(
+            top=design["top"],
+            target=card.name,
+            family=card.family,
+            tool=f"yosys {_version()} {_COMMANDS[card.family]}",
+            modules=tuple(sorted(counted, key=lambda module: module.name)),
+            available=Resources(
+                lut=card.lut_usable,
+                ff=card.ff,
+                dsp=card.dsp_usable,
+                bram=card.bram.usable,
+                uram=card.uram.usable,
+            ),
+            seconds=round(time.monotonic() - started, 1),
+        )
+        if len(result.uncounted) == len(modules):
+            raise SynthesisError(
+                f"yosys finished no module: {result.uncounted[0].note}; see {logs}"
+            )
+        step.detail += f", {len(result.uncounted)} not finished" if result.uncounted else ""
+    _write(out / "synth.json", result.model_dump_json(indent=2) + "\n")
+    return result
+
+
+def _module(out: Path, entry: Mapping[str, object]) -> Module:
+    name = str(entry["name"])
+    files = entry.get("files") or [
+        path.relative_to(out) for path in sorted((out / "rtl").glob(f"{name}.*"))
+    ]
+    assert isinstance(files, Sequence)
+    if not files:
+        raise DesignError(f"{out}/rtl has no file of the module {name}: build it again")
+    return Module(
+        name=name,
+        files=tuple((out / str(path)).resolve() for path in files),
+        count=int(str(entry["count"])),
+        estimate=Resources.model_validate(entry["estimate"]) if "estimate" in entry else None,
+    )
+
+
+def _load(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DesignError(
+            f"{path.parent} has no {path.name}: give a folder that hwgen build wrote"
+        ) from None
+    except ValueError as error:
+        raise DesignError(f"{path} is not JSON ({error}): build it again") from None
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole file or none of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("pyosys")

@@ -1,0 +1,87 @@
+"""Arrays of multipliers behind one contract, and how to ask for one by name."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from hw.arrays.engine import Engine, Resources, accumulator_bits, nearest
+from hw.arrays.tree import TreeArray
+
+__all__ = ["ENGINES", "Engine", "EngineSpec", "Resources", "accumulator_bits", "make_engine", "parse_engine"]
+
+ENGINES: dict[str, type[Engine]] = {cls.array: cls for cls in (TreeArray,)}
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """An engine as a user asks for it; sizes may be left to whoever knows the target.
+
+    Attributes
+    ----------
+    array, pe, sparsity : a legal combination of names
+    tokens, reduce, outputs : sizes, all given or all None
+    """
+
+    array: str
+    pe: str = "mac"
+    sparsity: str = "dense"
+    tokens: int | None = None
+    reduce: int | None = None
+    outputs: int | None = None
+
+    def __str__(self) -> str:
+        sparsity = [] if self.sparsity == "dense" else [self.sparsity]
+        shape = [] if self.tokens is None else [f"{self.tokens}x{self.reduce}x{self.outputs}"]
+        return ":".join([self.array, self.pe, *sparsity, *shape])
+
+
+def _legal(array: str, pe: str, sparsity: str) -> type[Engine]:
+    """The class of a combination; ValueError with the nearest legal one."""
+    if array not in ENGINES:
+        names = tuple(ENGINES)
+        raise ValueError(f"array {array!r} is not known (known: {', '.join(names)}); use {nearest(array, names)}:mac")
+    cls = ENGINES[array]
+    if pe not in cls.pes:
+        raise ValueError(f"array {array!r} has no PE {pe!r} (it has {', '.join(cls.pes)}); use {array}:{nearest(pe, cls.pes)}")
+    if sparsity not in cls.sparsities:
+        raise ValueError(
+            f"{array}:{pe} has no sparsity {sparsity!r} (it has {', '.join(cls.sparsities)}); "
+            f"use {array}:{pe}:{nearest(sparsity, cls.sparsities)}"
+        )
+    return cls
+
+
+def make_engine(
+    array: str, pe: str = "mac", sparsity: str = "dense", *, tokens: int, reduce: int, outputs: int, **options: Any
+) -> Engine:
+    """An engine by name; ``options`` are the other parameters of its class.
+
+    Raises
+    ------
+    ValueError
+        For an illegal combination or size: the reason, and the nearest legal choice.
+    """
+    cls = _legal(array, pe, sparsity)
+    return cls(tokens=tokens, reduce=reduce, outputs=outputs, pe=pe, **options)
+
+
+def parse_engine(text: str) -> EngineSpec:
+    """Read ``array[:pe[:sparsity]][:TxRxO]``, e.g. ``tree:mac:2x64x64``; the PE is ``mac`` unless said.
+
+    Raises
+    ------
+    ValueError
+        For unknown names, illegal combinations, and shapes that are not three positive numbers.
+    """
+    names = text.strip().split(":")
+    shape: list[int | None] = [None, None, None]
+    if len(names) > 1 and re.fullmatch(r"\d+(x\d+)*", names[-1]):
+        sizes = [int(n) for n in names.pop().split("x")]
+        if len(sizes) != 3 or min(sizes) < 1:
+            raise ValueError(f"engine {text!r}: a shape is three positive numbers TxRxO, e.g. 2x64x64")
+        shape = [*sizes]
+    if not 1 <= len(names) <= 3:
+        raise ValueError(f"engine {text!r} is not array[:pe[:sparsity]][:TxRxO], e.g. tree:mac:2x64x64")
+    spec = EngineSpec(*names, tokens=shape[0], reduce=shape[1], outputs=shape[2])
+    _legal(spec.array, spec.pe, spec.sparsity)
+    return spec

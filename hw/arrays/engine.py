@@ -1,0 +1,249 @@
+"""The engine contract: what every array of multipliers promises to the core around it."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+import numpy as np
+from amaranth.lib import stream
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from hw.unit import TemplateUnit
+
+__all__ = ["Engine", "Resources", "accumulator_bits", "nearest"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """An estimate of what a unit occupies on an AMD UltraScale+ device.
+
+    Attributes
+    ----------
+    dsp : DSP48E2 slices
+    lut : LUTs, those that serve as shift registers included
+    ff : flip-flops
+    bram : block RAMs of 36 kbit
+    """
+
+    dsp: int
+    lut: int
+    ff: int
+    bram: int
+
+
+def accumulator_bits(k: int, x_bits: int = 8, w_bits: int = 8) -> int:
+    """Smallest signed width that holds every dot product of ``k`` elements.
+
+    The largest product is ``(-2**(x_bits-1)) * (-2**(w_bits-1)) = 2**(x_bits+w_bits-2)``, and no product is
+    smaller than its negative, so ``k * 2**(x_bits+w_bits-2)`` bounds the magnitude of the sum and is reached.
+    """
+    return (k << (x_bits + w_bits - 2)).bit_length() + 1
+
+
+def nearest(name: str, names: tuple[str, ...]) -> str:
+    """The legal name closest to ``name`` (the first one if none is close)."""
+    return (*get_close_matches(name, names, 1, 0.5), *names)[0]
+
+
+class Engine(TemplateUnit):
+    """Multiplies tiles: activations ``[rows, k]`` by weights ``[k, outputs]`` into exact accumulators.
+
+    A tile is a sequence of beats of ``reduce`` elements of k each. ``first`` starts new sums, ``last`` ends the
+    tile; a tile of one beat has both. The rows of a finished tile leave one by one, while the next tiles
+    compute. Every stall pattern on both streams is legal. ``i.ready`` is a register: it depends on neither
+    ``i.valid`` nor ``o.ready`` within a cycle. ``o.valid`` does not wait for ``o.ready``.
+
+    Latency
+    -------
+    The first row of a tile is valid ``latency`` cycles after its last beat was transferred, if nothing stalls.
+    In steady state a tile costs ``interval(k, rows)`` cycles.
+
+    Parameters
+    ----------
+    tokens, reduce, outputs : int
+        T activation rows, R elements of k per beat, O outputs; any positive numbers.
+    x_bits, w_bits : int
+        Widths of activations and weights, both signed.
+    acc_bits : int
+        Width of the accumulators, see :func:`accumulator_bits`.
+    pe : str
+        Processing element, one of ``pes``.
+
+    Members
+    -------
+    i : ``In(stream.Signature(StructLayout(x, w, first, last, rows)))``
+        One beat. Element ``x[t*R + r]`` is activation r of row t, ``w[o*R + r]`` weight r of output o, the first
+        one in the lowest bits. ``rows`` (1..T) says how many rows are real; it is the same in all beats of a
+        tile. Rows from ``rows`` on are ignored, not computed, and do not leave.
+    o : ``Out(stream.Signature(StructLayout(acc, last)))``
+        Rows 0..rows-1 of a tile, O accumulators each, ``last`` with the last one.
+
+    Raises
+    ------
+    ValueError
+        For sizes that are not positive, accumulators narrower than the sum of one beat, or an unknown PE.
+    """
+
+    array: ClassVar[str]
+    pes: ClassVar[tuple[str, ...]] = ("mac",)
+    sparsities: ClassVar[tuple[str, ...]] = ("dense",)
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(
+        self,
+        *,
+        tokens: int,
+        reduce: int,
+        outputs: int,
+        x_bits: int = 8,
+        w_bits: int = 8,
+        acc_bits: int = 32,
+        pe: str = "mac",
+        key: dict[str, int] | None = None,
+    ) -> None:
+        for name, size in {"tokens": tokens, "reduce": reduce, "outputs": outputs}.items():
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, not {size!r}")
+        for name, bits in {"x_bits": x_bits, "w_bits": w_bits}.items():
+            if bits < 2:
+                raise ValueError(f"{name} must be at least 2 (signed numbers), not {bits!r}")
+        if acc_bits < accumulator_bits(reduce, x_bits, w_bits):
+            least = accumulator_bits(reduce, x_bits, w_bits)
+            raise ValueError(f"acc_bits must be at least {least} for one beat, not {acc_bits!r}")
+        if pe not in self.pes:
+            raise ValueError(
+                f"array {self.array!r} has no PE {pe!r} (it has {', '.join(self.pes)}); "
+                f"use {self.array}:{nearest(pe, self.pes)}"
+            )
+        self.tokens, self.reduce, self.outputs = tokens, reduce, outputs
+        self.x_bits, self.w_bits, self.acc_bits = x_bits, w_bits, acc_bits
+        self.pe = pe
+        beat = StructLayout(
+            {
+                "x": tokens * reduce * x_bits,
+                "w": outputs * reduce * w_bits,
+                "first": 1,
+                "last": 1,
+                "rows": bits_for(tokens),
+            }
+        )
+        row = StructLayout({"acc": outputs * acc_bits, "last": 1})
+        shape = {"t": tokens, "r": reduce, "o": outputs, "x": x_bits, "w": w_bits, "a": acc_bits}
+        super().__init__(
+            {"i": In(stream.Signature(beat)), "o": Out(stream.Signature(row))}, shape | (key or {})
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the transfer of a last beat to the cycle in which the first row is valid."""
+        raise NotImplementedError(f"{type(self).__name__} must say its latency")
+
+    def resources(self) -> Resources:
+        """Estimate of the occupied resources."""
+        raise NotImplementedError(f"{type(self).__name__} must estimate its resources")
+
+    @property
+    def macs(self) -> int:
+        """Multipliers, which is also products per cycle."""
+        return self.tokens * self.reduce * self.outputs
+
+    def beats(self, k: int) -> int:
+        """Beats of a tile with ``k`` elements (the last beat is padded with zeros)."""
+        return -(-k // self.reduce)
+
+    def interval(self, k: int, rows: int) -> int:
+        """Cycles from one tile to the next in steady state."""
+        return max(self.beats(k), rows)
+
+    def golden(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Exact sums ``[rows, outputs]`` of ``x`` ``[rows, k]`` and ``w`` ``[k, outputs]``.
+
+        Raises
+        ------
+        OverflowError
+            If a sum does not fit ``acc_bits``.
+        """
+        acc = x.astype(np.int64) @ w.astype(np.int64)
+        limit = 1 << (self.acc_bits - 1)
+        if acc.size and (acc.min() < -limit or acc.max() >= limit):
+            raise OverflowError(f"k={x.shape[1]} overflows {self.acc_bits} bits of accumulator")
+        return acc
+
+    def pack(self, x: np.ndarray, w: np.ndarray) -> list[int]:
+        """Payloads of ``i`` for the tile ``x`` ``[rows, k]`` by ``w`` ``[k, outputs]``."""
+        rows, k = x.shape
+        shape, beats = self.i.payload.shape(), self.beats(k)
+        xs = np.zeros((self.tokens, beats * self.reduce), np.int64)
+        ws = np.zeros((self.outputs, beats * self.reduce), np.int64)
+        xs[:rows, :k], ws[: w.shape[1], :k] = x, w.T
+        payloads = []
+        for beat in range(beats):
+            lanes = slice(beat * self.reduce, (beat + 1) * self.reduce)
+            fields = {
+                "x": _packed(xs[:, lanes], self.x_bits),
+                "w": _packed(ws[:, lanes], self.w_bits),
+                "first": int(beat == 0),
+                "last": int(beat == beats - 1),
+                "rows": rows,
+            }
+            payloads.append(sum(value << shape[name].offset for name, value in fields.items()))
+        return payloads
+
+    def unpack(self, payload: int) -> tuple[np.ndarray, bool]:
+        """Accumulators and ``last`` of a payload of ``o``."""
+        bits = self.acc_bits
+        lanes = [(payload >> (n * bits)) & ((1 << bits) - 1) for n in range(self.outputs)]
+        acc = np.array([lane - ((lane >> (bits - 1)) << bits) for lane in lanes], np.int64)
+        return acc, bool(payload >> (self.outputs * bits))
+
+    def context(self) -> dict[str, Any]:
+        return {
+            "tokens": self.tokens,
+            "reduce": self.reduce,
+            "outputs": self.outputs,
+            "x_bits": self.x_bits,
+            "w_bits": self.w_bits,
+            "acc_bits": self.acc_bits,
+            "rows_bits": bits_for(self.tokens),
+            "beat_bits": self.i.payload.shape().size,
+            "row_bits": self.o.payload.shape().size,
+        }
+
+    def dot_context(self, lanes: int) -> dict[str, Any]:
+        """What the function ``dot`` of ``parts.sv.j2`` needs to sum ``lanes`` products.
+
+        It reads the operands in words of ``group`` elements (32 bits where it can), gives each word a ``part`` of
+        the sum, and adds the parts pairwise: ``halves`` are pairs (additions, distance).
+        """
+        bits = accumulator_bits(lanes, self.x_bits, self.w_bits)
+        fits = (g for g in (4, 2) if lanes % g == 0 and g * max(self.x_bits, self.w_bits) <= 32)
+        group = next(fits, 1)
+        halves, left = [], lanes // group
+        while left > 1:
+            halves.append((left // 2, left - left // 2))
+            left -= left // 2
+        return {
+            "dot": {
+                "lanes": lanes,
+                "bits": bits,
+                "group": group,
+                "words": lanes // group,
+                "part": 32 if bits <= 32 else 64,
+                "halves": halves,
+            }
+        }
+
+
+def _packed(values: np.ndarray, bits: int) -> int:
+    """Two's-complement values of ``bits`` bits side by side, the first one lowest."""
+    fields = values.reshape(-1) & ((1 << bits) - 1)
+    if bits == 8:
+        return int.from_bytes(fields.astype(np.uint8).tobytes(), "little")
+    word = 0
+    for n, field in enumerate(fields.tolist()):
+        word |= field << (n * bits)
+    return word

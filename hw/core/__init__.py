@@ -1,0 +1,1 @@
+"""The core: program, feeder, drain, buffers, embedding, key/value traffic, and the top that wires them."""

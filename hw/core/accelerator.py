@@ -1,0 +1,392 @@
+"""The accelerator: units, buffers and memory of one core, wired."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.arrays import accumulator_bits, make_engine
+from hw.control.axi_lite import ControlRegisters
+from hw.control.registers import register_map
+from hw.core.buffers import BankedBuffer
+from hw.core.config import CoreConfig
+from hw.core.counters import EVENTS, StepCounters
+from hw.core.drain import Drain
+from hw.core.embed import Embed
+from hw.core.feeder import Beat, Feeder, header_buffers
+from hw.core.kv import HeadFetch, KeyValueWriter
+from hw.core.operands import OperandMux
+from hw.core.program import Destination, Program
+from hw.core.sequencer import Sequencer
+from hw.memory import PortShape, StripedMemory
+from hw.memory.axi import Axi4Signature, AxiLiteSignature
+from hw.probe import Probe
+from hw.sfu.argmax import ArgMax
+from hw.sfu.layernorm import LayerNorm
+from hw.sfu.softmax import Softmax
+from hw.unit import Unit, place
+
+__all__ = ["Accelerator", "make_core_engine"]
+
+
+def make_core_engine(config: CoreConfig):
+    """The engine of a core; its accumulators hold the longest reduction of the network exactly."""
+    longest = max(config.width, config.ffn, config.context_chunks * config.lanes)
+    return make_engine(
+        config.array,
+        config.pe,
+        tokens=config.tokens,
+        reduce=config.lanes,
+        outputs=config.lanes,
+        acc_bits=accumulator_bits(longest),
+    )
+
+
+class Accelerator(Unit):
+    """One core between an AXI4-Lite control port and the memory ports.
+
+    Members
+    -------
+    control : AXI4-Lite, the registers of ``hw.control.registers``
+    interrupt : level
+    m_axi_g00, ... : AXI4, one for each memory port
+    """
+
+    def __init__(self, config: CoreConfig, program: Program) -> None:
+        self._config, self._program = config, program
+        counters = [f"{step}_{event}" for step in program.names for event in EVENTS]
+        self.registers = register_map(config.ports, counters)
+        super().__init__(
+            {
+                "control": In(AxiLiteSignature()),
+                "interrupt": Out(1),
+                **{
+                    f"m_axi_g{p:02d}": Out(Axi4Signature(8 * config.port_bytes))
+                    for p in range(config.ports)
+                },
+            },
+            {},
+        )
+
+    @property
+    def config(self) -> CoreConfig:
+        return self._config
+
+    @property
+    def program(self) -> Program:
+        return self._program
+
+    def elaborate(self, platform: Any) -> Module:
+        c, m = self._config, Module()
+        engine = place(m, "engine", make_core_engine(c))
+        sequencer = place(m, "sequencer", Sequencer(c, self._program))
+        feeder = place(m, "feeder", Feeder(c))
+        drain = place(m, "drain", Drain(c, acc_bits=engine.acc_bits))
+        memory = place(m, "memory", StripedMemory(
+            ports=c.ports,
+            shape=PortShape(
+                port_bytes=c.port_bytes, beat_stripes=c.beat_stripes,
+                w_depth=c.w_depth, k_depth=c.k_depth, v_depth=c.v_depth,
+            ),
+        ))  # fmt: skip
+        activations = place(m, "activations", BankedBuffer(
+            banks=c.tokens, depth=c.activation_depth, width=8 * c.lanes,
+        ))  # fmt: skip
+        residual = place(m, "residual", BankedBuffer(
+            banks=1, depth=c.chunk * c.width_words, width=16 * c.lanes,
+        ))  # fmt: skip
+        self._control(m, sequencer, memory)
+        self._operands(m, feeder, memory, activations, engine)
+        norm = self._norm(m, sequencer, feeder, memory)
+        softmax = self._softmax(m, feeder, drain)
+        embed = self._embed(m, sequencer, memory)
+        self._buffers(m, drain, norm, embed, activations, residual, sequencer)
+        self._keys_and_values(m, sequencer, feeder, drain, memory)
+        self._result(m, sequencer, drain)
+        self._headers(m, feeder, drain, softmax, memory)
+        m.d.comb += [
+            feeder.length.eq(sequencer.length),
+            feeder.past.eq(sequencer.past),
+            sequencer.feeder_busy.eq(feeder.busy),
+            sequencer.pushed.eq(feeder.tile.valid & feeder.tile.ready),
+            sequencer.retired.eq(drain.retired),
+        ]
+        connect(m, feeder.step, sequencer.step)
+        connect(m, drain.tile, feeder.tile)
+        m.d.comb += [
+            drain.rows.valid.eq(engine.o.valid),
+            drain.rows.payload.eq(engine.o.payload),
+            engine.o.ready.eq(drain.rows.ready),
+        ]
+        return m
+
+    def _control(self, m: Module, sequencer: Sequencer, memory: StripedMemory) -> None:
+        c = self._config
+        control = place(m, "control_registers", ControlRegisters(self.registers))
+        counters = place(m, "counters", StepCounters(len(self._program.steps)))
+        connect(m, flipped(self.control), control.bus)
+        cycles, running = Signal(64), Signal()
+        with m.If(sequencer.ready):
+            m.d.sync += [cycles.eq(0), running.eq(1)]
+        with m.Elif(running):
+            m.d.sync += cycles.eq(cycles + 1)
+        with m.If(sequencer.done):
+            m.d.sync += running.eq(0)
+        m.d.comb += [
+            self.interrupt.eq(control.interrupt),
+            sequencer.start.eq(control.start),
+            control.ready.eq(sequencer.ready),
+            control.done.eq(sequencer.done),
+            control.idle.eq(sequencer.idle),
+            sequencer.prompt.eq(control.prompt),
+            sequencer.generate.eq(control.generate),
+            sequencer.position.eq(control.position),
+            sequencer.layers.eq(control.layers),
+            control.generated.eq(sequencer.generated),
+            control.token.eq(sequencer.token),
+            control.cycles.eq(cycles[:32]),
+            control.cycles_high.eq(cycles[32:]),
+            counters.clear.eq(sequencer.ready),
+            counters.step.eq(sequencer.phase),
+            control.counters.eq(counters.values),
+        ]
+        m.d.comb += [memory.base[p].eq(getattr(control, f"memory_{p}")) for p in range(c.ports)]
+        for p in range(c.ports):
+            connect(m, flipped(getattr(self, f"m_axi_g{p:02d}")), memory.axi(p))
+        self._counters, self._running = counters, running
+
+    def _operands(self, m, feeder, memory, activations, engine) -> None:
+        c = self._config
+        for name in "wkv":
+            ring = getattr(memory, name)
+            m.d.comb += [
+                ring.rd_index.eq(getattr(feeder, f"{name}_index")),
+                ring.rd_en.eq(getattr(feeder, f"{name}_en")),
+                getattr(feeder, f"{name}_ok").eq(ring.ok),
+                ring.release.valid.eq(getattr(feeder, f"{name}_free")),
+                ring.release.count.eq(getattr(feeder, f"{name}_count")),
+            ]
+        self._probabilities = Signal(c.tokens * c.lanes * 8)
+        self._parameter_ready = Signal()
+        is_engine = feeder.beat.kind == Beat.ENGINE
+        is_parameter = feeder.beat.kind == Beat.NORM_PARAMETER
+        m.d.comb += [
+            activations.r_en.eq(feeder.a_en),
+            activations.r_addr.eq(feeder.a_addr),
+            engine.i.valid.eq(feeder.beat_valid & is_engine),
+            feeder.beat_ready.eq(
+                Mux(is_engine, engine.i.ready, Mux(is_parameter, self._parameter_ready, 1))
+            ),
+            engine.i.p.first.eq(feeder.beat.first),
+            engine.i.p.last.eq(feeder.beat.last),
+            engine.i.p.rows.eq(feeder.beat.rows),
+        ]
+        operands = place(m, "operands", OperandMux(tokens=c.tokens, lanes=c.lanes))
+        m.d.comb += [
+            operands.source.eq(feeder.beat.source),
+            operands.activations.eq(activations.r_data),
+            operands.probabilities.eq(self._probabilities),
+            operands.weights.eq(memory.w.rd_data),
+            operands.keys.eq(memory.k.rd_data),
+            operands.values.eq(memory.v.rd_data),
+            engine.i.p.x.eq(operands.x),
+            engine.i.p.w.eq(operands.w),
+        ]
+        m.d.comb += self._counters.events.eq(
+            Cat(
+                self._running,
+                engine.i.valid & engine.i.ready,
+                feeder.starved,
+                feeder.blocked,
+                feeder.waiting,
+            )
+        )
+
+    def _headers(self, m, feeder, drain, softmax, memory) -> None:
+        """Words of the weight stream that are not weights: tile headers and constants."""
+        c = self._config
+        beat = memory.w.rd_data
+        headers = Array(Signal(8 * c.beat_bytes, name=f"header{k}") for k in range(header_buffers(c)))
+        multiplier, shift = Signal(16), Signal(6)
+        with m.If(feeder.beat_valid & (feeder.beat.kind == Beat.HEADER)):
+            m.d.sync += headers[feeder.beat.buffer].eq(beat)
+        with m.If(feeder.beat_valid & (feeder.beat.kind == Beat.CONSTANT)):
+            m.d.sync += [multiplier.eq(beat[32:48]), shift.eq(beat[48:54])]
+        m.d.comb += [
+            drain.headers.as_value().eq(Cat(*headers)),
+            drain.multiplier.eq(multiplier),
+            drain.shift.eq(shift),
+            softmax.constant.multiplier.eq(multiplier),
+            softmax.constant.shift.eq(shift),
+            feeder.header_free.eq(drain.header_free),
+            feeder.header_buffer.eq(drain.header_buffer),
+        ]
+
+    def _norm(self, m, sequencer, feeder, memory) -> LayerNorm:
+        c = self._config
+        norm = place(m, "norm", LayerNorm(
+            width=c.width, lanes=c.lanes, rows_bits=(c.chunk - 1).bit_length() or 1,
+            beat_bytes=c.beat_bytes,
+        ))  # fmt: skip
+        beat = memory.w.rd_data
+        here = feeder.beat_valid
+        parameter = here & (feeder.beat.kind == Beat.NORM_PARAMETER)
+        m.d.comb += [
+            norm.constants.valid.eq(here & (feeder.beat.kind == Beat.NORM_CONSTANT)),
+            norm.constants.epsilon.eq(beat[:64]),
+            norm.constants.gamma_shift.eq(beat[64:68]),
+            norm.param.valid.eq(parameter),
+            norm.param.p.index.eq(feeder.beat.index),
+            norm.param.p.data.eq(beat),
+            self._parameter_ready.eq(norm.param.ready),
+            norm.param_done.eq(parameter & norm.param.ready & feeder.beat.last),
+            norm.job.valid.eq(sequencer.norm_valid),
+            sequencer.norm_ready.eq(norm.job.ready),
+            sequencer.norm_busy.eq(norm.busy),
+            norm.job.p.first.eq(Mux(sequencer.norm_last, sequencer.length - 1, 0)),
+            norm.job.p.count.eq(Mux(sequencer.norm_last, 1, sequencer.length)),
+            norm.job.p.to.eq(0),
+        ]
+        return norm
+
+    def _softmax(self, m, feeder, drain) -> Softmax:
+        c = self._config
+        softmax = place(m, "softmax", Softmax(
+            tokens=c.tokens, lanes=c.lanes, context=c.context_chunks * c.lanes, slots=c.slots,
+        ))  # fmt: skip
+        for field in ("slot", "rows", "chunks", "columns"):
+            m.d.comb += softmax.item.p[field].eq(drain.item.p[field])
+        m.d.comb += [
+            softmax.item.valid.eq(drain.item.valid),
+            drain.item.ready.eq(softmax.item.ready),
+            softmax.p_en.eq(feeder.p_en),
+            softmax.p_slot.eq(feeder.p_slot),
+            softmax.p_chunk.eq(feeder.p_chunk),
+            self._probabilities.eq(softmax.p_data.as_value()),
+            softmax.r_slot.eq(drain.r_slot),
+            drain.r_multiplier.eq(softmax.r_multiplier.as_value()),
+            drain.r_shift.eq(softmax.r_shift.as_value()),
+            feeder.softmax_done.eq(softmax.done),
+        ]
+        m.d.comb += softmax.score.data.as_value().eq(drain.score.data)
+        for field in ("valid", "slot", "row", "chunk", "limit", "first"):
+            m.d.comb += getattr(softmax.score, field).eq(drain.score[field])
+        return softmax
+
+    def _embed(self, m, sequencer, memory) -> Embed:
+        embed = place(m, "embed", Embed(self._config))
+        connect(m, memory.e_desc, embed.descriptor)
+        connect(m, embed.stripes, memory.e)
+        m.d.comb += [
+            embed.start.eq(sequencer.embed_start),
+            embed.length.eq(sequencer.length),
+            embed.position.eq(sequencer.past),
+            embed.prompt.eq(sequencer.embed_prompt),
+            embed.token.eq(sequencer.embed_token),
+            sequencer.embed_busy.eq(embed.busy),
+        ]
+        return embed
+
+    def _buffers(self, m, drain, norm, embed, activations, residual, sequencer) -> None:
+        """Write and read ports: embedding, norm and matrix products never run at the same time."""
+        c = self._config
+        token_bits = (c.tokens - 1).bit_length()
+        norm_address = (norm.y_row >> token_bits) * c.width_words + norm.y_chunk + c.norm_base
+        m.d.comb += [
+            activations.w_en.eq(drain.a_en | norm.y_valid),
+            activations.w_bank.eq(Mux(norm.y_valid, norm.y_row[:token_bits], drain.a_bank)),
+            activations.w_addr.eq(Mux(norm.y_valid, norm_address, drain.a_addr)),
+            activations.w_data.eq(Mux(norm.y_valid, norm.y_data.as_value(), drain.a_data)),
+            residual.w_en.eq(drain.x_wen | embed.x_wen),
+            residual.w_bank.eq(0),
+            residual.w_addr.eq(Mux(embed.x_wen, embed.x_waddr, drain.x_waddr)),
+            residual.w_data.eq(Mux(embed.x_wen, embed.x_wdata, drain.x_wdata)),
+            residual.r_en.eq(drain.x_ren | norm.x_en),
+            residual.r_addr.eq(
+                Mux(norm.x_en, norm.x_row * c.width_words + norm.x_chunk, drain.x_raddr)
+            ),
+            drain.x_rdata.eq(residual.r_data),
+            norm.x_data.as_value().eq(residual.r_data),
+        ]
+        x_probe = place(m, "residual_probe", Probe(0, 16 * c.lanes))
+        a_probe = place(m, "activation_probe", Probe(1, 8 * c.lanes))
+        m.d.comb += [
+            x_probe.valid.eq(residual.w_en),
+            x_probe.phase.eq(Mux(embed.x_wen, sequencer.phase, drain.x_where.phase)),
+            x_probe.layer.eq(sequencer.layer),
+            x_probe.row.eq(Mux(embed.x_wen, embed.x_row, drain.x_where.row)),
+            x_probe.chunk.eq(Mux(embed.x_wen, embed.x_chunk, drain.x_where.chunk)),
+            x_probe.data.eq(residual.w_data),
+            a_probe.valid.eq(activations.w_en),
+            a_probe.phase.eq(Mux(norm.y_valid, sequencer.phase, drain.a_where.phase)),
+            a_probe.layer.eq(sequencer.layer),
+            a_probe.row.eq(Mux(norm.y_valid, norm.y_row, drain.a_where.row)),
+            a_probe.chunk.eq(Mux(norm.y_valid, norm.y_chunk, drain.a_where.chunk)),
+            a_probe.data.eq(activations.w_data),
+        ]
+
+    def _keys_and_values(self, m, sequencer, feeder, drain, memory) -> None:
+        c = self._config
+        writer = place(m, "kv_writer", KeyValueWriter(c))
+        keys, values = place(m, "key_fetch", HeadFetch(c)), place(m, "value_fetch", HeadFetch(c))
+        probe = place(m, "kv_probe", Probe(2, 8 * c.lanes))
+        connect(m, writer.rows, drain.kv)
+        connect(m, memory.k_desc, keys.descriptor)
+        connect(m, memory.v_desc, values.descriptor)
+        connect(m, memory.w_desc, sequencer.weights)
+        answer = sequencer.answer
+        tile = feeder.tile
+        is_kv = (tile.p.destination == Destination.KEY) | (tile.p.destination == Destination.VALUE)
+        m.d.comb += [
+            writer.past.eq(sequencer.past),
+            writer.offset.eq(sequencer.kv_offset),
+            sequencer.kv_pushed.eq(tile.valid & tile.ready & is_kv),
+            sequencer.kv_retired.eq(drain.kv_retired),
+            sequencer.writes_idle.eq(memory.write_idle & ~writer.busy),
+            keys.start.eq(sequencer.fetch),
+            keys.stripe.eq(sequencer.kv_offset + c.k_at),
+            keys.count.eq(sequencer.fetch_stripes),
+            values.start.eq(sequencer.fetch),
+            values.stripe.eq(sequencer.kv_offset + c.v_at),
+            values.count.eq(sequencer.fetch_stripes),
+            probe.valid.eq(drain.kv.valid & drain.kv.ready),
+            probe.phase.eq(drain.kv.p.phase),
+            probe.layer.eq(sequencer.layer),
+            probe.row.eq(drain.kv.p.token),
+            probe.chunk.eq(drain.kv.p.chunk),
+            probe.data.eq(drain.kv.p.data),
+        ]
+        # A token is written when no key or value is on its way: the head comes after all layers.
+        with m.If(answer.valid):
+            m.d.comb += [
+                memory.write.valid.eq(1),
+                memory.write.p.stripe.eq(c.tokens_at + answer.p.position),
+                memory.write.p.data.eq(answer.p.token),
+                memory.write.p.strobe.eq(0xF),
+                answer.ready.eq(memory.write.ready),
+            ]
+        with m.Else():
+            m.d.comb += [
+                memory.write.valid.eq(writer.write.valid),
+                memory.write.payload.eq(writer.write.payload),
+                writer.write.ready.eq(memory.write.ready),
+            ]
+
+    def _result(self, m, sequencer, drain) -> None:
+        c = self._config
+        best = place(m, "argmax", ArgMax(lanes=c.lanes, index_bits=32))
+        probe = place(m, "token_probe", Probe(3, 32))
+        m.d.comb += [
+            best.i.valid.eq(drain.logit.valid),
+            drain.logit.ready.eq(best.i.ready),
+            best.i.p.y.as_value().eq(drain.logit.p.y),
+            best.i.p.limit.eq(drain.logit.p.limit),
+            best.i.p.last.eq(drain.logit.p.last),
+            sequencer.result.valid.eq(best.o.valid),
+            sequencer.result.payload.eq(best.o.p.index),
+            best.o.ready.eq(sequencer.result.ready),
+            probe.valid.eq(best.o.valid & best.o.ready),
+            probe.phase.eq(sequencer.phase),
+            probe.layer.eq(sequencer.layer),
+            probe.data.eq(best.o.p.index),
+        ]

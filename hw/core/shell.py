@@ -1,0 +1,44 @@
+"""The shell: the accelerator under the port names that vendor flows expect."""
+
+from typing import Any
+
+from hw.core.accelerator import Accelerator
+from hw.unit import TemplateUnit, Unit
+
+__all__ = ["Shell"]
+
+
+class Shell(TemplateUnit):
+    """Top module ``hwgen_top``: ``ap_clk``, ``ap_rst_n``, ``s_axi_control_*``, ``m_axi_gNN_*``, ``interrupt``.
+
+    ``ap_rst_n`` is active low and synchronous; it is registered twice before it reaches the core.
+    """
+
+    template = "core/shell.sv.j2"
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        super().__init__({}, {})
+
+    @property
+    def accelerator(self) -> Accelerator:
+        return self._accelerator
+
+    @property
+    def module_name(self) -> str:
+        return "hwgen_top"
+
+    def parts(self) -> list[Unit]:
+        return [self._accelerator]
+
+    def context(self) -> dict[str, Any]:
+        ports = [
+            {
+                "outer": name.replace("control__", "s_axi_control_", 1).replace("__", "_"),
+                "inner": name,
+                "direction": "input" if is_input else "output",
+                "width": len(value),
+            }
+            for name, value, is_input in self._accelerator.ports()
+        ]
+        return {"ports": ports, "accelerator": self._accelerator.module_name}

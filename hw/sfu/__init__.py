@@ -1,0 +1,1 @@
+"""Special function units: what happens to numbers outside the engine."""

@@ -1,0 +1,150 @@
+"""Gated activations: ``z * gate(z)`` with the gate from a table."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import stream
+from amaranth.lib.data import ArrayLayout, StructLayout
+from amaranth.lib.wiring import In, Out
+
+from hw.sfu.tables import GATE_TABLE, concatenation
+from hw.unit import TemplateUnit, Unit, place
+
+__all__ = ["Activation", "ActivationPair"]
+
+
+class ActivationPair(TemplateUnit):
+    """Two lanes of :class:`Activation`, which share one dual-ported table (one 18 Kbit block RAM).
+
+    Latency
+    -------
+    ``latency`` enabled cycles from ``z`` to ``y``. ``multiplier`` is read ``multiplier_at`` and ``shift``
+    ``shift_at`` enabled cycles after ``z``.
+
+    Parameters
+    ----------
+    gate : a key of ``GATE_TABLE``.
+
+    Members
+    -------
+    advance : ``In(1)``; everything stands still while it is low.
+    valid : ``In(1)``; accompanies ``z``.
+    z : ``In``, two s16.
+    multiplier, shift : ``In(16)``, ``In(6)``.
+    y : ``Out``, two s8.
+    """
+
+    template = "sfu/activation_pair.sv.j2"
+    latency = 7
+    multiplier_at = 4
+    shift_at = 5
+
+    def __init__(self, gate: str) -> None:
+        self.gate = gate
+        super().__init__(
+            {
+                "advance": In(1),
+                "valid": In(1),
+                "z": In(ArrayLayout(signed(16), 2)),
+                "multiplier": In(16),
+                "shift": In(6),
+                "y": Out(ArrayLayout(signed(8), 2)),
+            },
+            {"": gate},
+        )
+
+    def context(self) -> dict[str, Any]:
+        return {"table": concatenation(GATE_TABLE[self.gate], 16)}
+
+
+class Activation(Unit):
+    """``z * gate(z)`` requantised to 8 bits, a word per cycle (``gated_activation``).
+
+    The argument has 10 fraction bits; the gate is read at the nearest 1/64.
+
+    Latency
+    -------
+    A word leaves ``latency`` cycles after it entered, if ``o`` is ready; while ``o`` holds a word that is not
+    taken, everything waits.
+
+    Parameters
+    ----------
+    lanes : channels of a word.
+    tag_bits : width of what accompanies a word, at least 1.
+    gate : a key of ``GATE_TABLE``.
+
+    Members
+    -------
+    i : ``In(stream)`` of ``z`` (s16 per lane), ``multiplier`` (u16), ``shift`` (1 to 63), ``tag``.
+    o : ``Out(stream)`` of ``y`` (s8 per lane) and ``tag``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, or the gate is not known.
+    """
+
+    latency = ActivationPair.latency
+
+    def __init__(self, lanes: int, tag_bits: int, gate: str = "gelu") -> None:
+        if lanes < 1:
+            raise ValueError(f"A word needs at least 1 lane, not {lanes!r}")
+        if tag_bits < 1:
+            raise ValueError(f"A tag needs at least 1 bit, not {tag_bits!r}")
+        if gate not in GATE_TABLE:
+            raise ValueError(f"Gate {gate!r} is not known; known are {', '.join(GATE_TABLE)}")
+        if GATE_TABLE[gate].min() < 0 or GATE_TABLE[gate].max() > 1 << 15:
+            raise ValueError(f"Gate {gate!r} must lie between 0 and 1")
+        self.lanes, self.tag_bits, self.gate = lanes, tag_bits, gate
+        self.i_layout = StructLayout({
+            "z": ArrayLayout(signed(16), lanes),
+            "multiplier": 16,
+            "shift": 6,
+            "tag": tag_bits,
+        })
+        self.o_layout = StructLayout({"y": ArrayLayout(signed(8), lanes), "tag": tag_bits})
+        super().__init__(
+            {
+                "i": In(stream.Signature(self.i_layout)),
+                "o": Out(stream.Signature(self.o_layout)),
+            },
+            {"l": lanes, "tag": tag_bits, "": gate},
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        advance = Signal()
+        m.d.comb += [
+            advance.eq(~self.o.valid | self.o.ready),
+            self.i.ready.eq(advance),
+        ]
+
+        def delayed(value: Any, cycles: int, name: str) -> Any:
+            for k in range(cycles):
+                register = Signal(len(value), name=f"{name}_{k + 1}")
+                with m.If(advance):
+                    m.d.sync += register.eq(value)
+                value = register
+            return value
+
+        payload = self.i.payload
+        multiplier = delayed(payload.multiplier, ActivationPair.multiplier_at, "multiplier")
+        shift = delayed(payload.shift, ActivationPair.shift_at, "shift")
+        m.d.comb += [
+            self.o.valid.eq(delayed(self.i.valid, self.latency, "valid")),
+            self.o.payload.tag.eq(delayed(payload.tag, self.latency, "tag")),
+        ]
+        for k in range(0, self.lanes, 2):
+            pair = place(m, f"pair_{k // 2}", ActivationPair(self.gate))
+            for lane in range(k, min(k + 2, self.lanes)):
+                m.d.comb += [
+                    pair.z[lane - k].eq(payload.z[lane]),
+                    self.o.payload.y[lane].eq(pair.y[lane - k]),
+                ]
+            m.d.comb += [
+                pair.advance.eq(advance),
+                pair.valid.eq(self.i.valid),
+                pair.multiplier.eq(multiplier),
+                pair.shift.eq(shift),
+            ]
+        return m

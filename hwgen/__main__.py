@@ -1,0 +1,6 @@
+"""``python -m hwgen`` is ``hwgen``."""
+
+from hwgen.cli import main
+
+if __name__ == "__main__":
+    main()

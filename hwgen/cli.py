@@ -1,0 +1,436 @@
+"""The command ``hwgen``: each subcommand parses, calls one function, and shows its result.
+
+Exit codes: 0, 1 (a check failed), 2 (asked wrongly), 3 (a tool is missing or failed), 130
+(interrupted). The wings are imported inside the commands: ``hwgen list`` does not wait for them.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import hwgen
+from designs import catalogue
+from designs.errors import DesignError
+from hwgen.console import Console, duration, quantity
+from schedules.errors import ScheduleError
+
+OK, CHECK_FAILED, ASKED_WRONGLY, TOOL_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+console = Console()
+app = typer.Typer(
+    help="Generates neural-network accelerators, and shows what they do.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""What Typer raises for a wrong option, in every version of it."""
+
+
+def _set_verbose(value: bool) -> None:
+    console.verbose |= value
+
+
+def _set_quiet(value: bool) -> None:
+    console.quiet |= value
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        console.say(f"hwgen {hwgen.__version__}")
+        raise typer.Exit(OK)
+
+
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", callback=_set_verbose, help="Show where an error came from."),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=_set_quiet, help="Show results only, no steps."),
+]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that hwgen build wrote.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    pass
+
+
+# What there is.
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="models|targets|engines")],
+    verbose: Verbose = False,
+) -> None:
+    """List the models, targets or engines that a build can name."""
+    lists = {"models": _list_models, "targets": _list_targets, "engines": _list_engines}
+    if what not in lists:
+        raise DesignError(catalogue.unknown("list", what, list(lists)))
+    lists[what]()
+
+
+def _list_models() -> None:
+    from designs.cards import list_models, load_model_card
+    from designs.gpt2 import gpt2_sources
+
+    columns = ["model", "parameters", "layers", "width", "heads", "ffn", "vocabulary", "context"]
+    rows: list[list[object]] = []
+    for name in list_models():
+        card = load_model_card(name)
+        parameters = sum(math.prod(shape) for shape in gpt2_sources(card).values())
+        sizes = [card.layers, card.width, card.heads, card.ffn, card.vocabulary, card.context]
+        weights = "come with hwgen" if card.checkpoint else "by --weights-from"
+        rows.append([name, quantity(parameters), *sizes, weights])
+    console.table([*columns, "weights"], rows)
+
+
+def _list_targets() -> None:
+    from designs import target
+
+    columns = ["target", "multipliers", "MHz", "GB/s", "memory", "description", "unchecked figures"]
+    rows: list[list[object]] = []
+    for name in target.names():
+        card = target.load(name)
+        rows.append(
+            [
+                name,
+                card.dsp_usable,
+                card.clock_mhz,
+                card.granted_gbps,
+                _binary(card.memory.capacity_bytes),
+                card.description,
+                ", ".join(card.unverified) or "none",
+            ]
+        )
+    console.table(columns, rows)
+
+
+def _binary(size: int) -> str:
+    """A capacity in the powers of two that memories come in."""
+    unit = "GiB" if size >= 2**30 else "MiB"
+    return f"{size / (2**30 if unit == 'GiB' else 2**20):g} {unit}"
+
+
+def _list_engines() -> None:
+    from hw.arrays import ENGINES
+
+    rows = [
+        [f"{name}:{pe}", ", ".join(engine.sparsities), (engine.__doc__ or "").split("\n")[0]]
+        for name, engine in sorted(ENGINES.items())
+        for pe in engine.pes
+    ]
+    console.table(["engine", "sparsity", "description"], rows)
+    console.say("a shape may follow: tree:mac:2x64x64 is 2 token rows, 64 reduction, 64 outputs")
+
+
+@app.command()
+def doctor(verbose: Verbose = False) -> None:
+    """Show which tools were found, their versions, and how to get the missing ones."""
+    from hwgen import doctor as examination
+
+    tools = examination.examine()
+    rows = [
+        [
+            tool.name,
+            tool.version or ("missing" if tool.required else "absent"),
+            tool.purpose if tool.required else f"{tool.purpose} (optional)",
+            tool.where,
+        ]
+        for tool in tools
+    ]
+    console.table(["tool", "version", "what for", "where"], rows)
+    for tool in tools:
+        if not tool.found and not tool.required:
+            console.say(f"{tool.name} is optional; to get it: {tool.remedy}")
+    missing = examination.missing(tools)
+    for tool in missing:
+        console.error(f"{tool.name} is missing ({tool.where}): {tool.remedy}")
+    if missing:
+        raise typer.Exit(TOOL_FAILED)
+    console.say("everything that hwgen needs is there")
+
+
+# What hwgen does.
+
+
+@app.command()
+def build(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `hwgen list models`.")],
+    target: Annotated[str, typer.Option("--target", "-t", help="See `hwgen list targets`.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write.  [default: build/MODEL-TARGET]"),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", "-e", help="See `hwgen list engines`.  [default: chosen]"),
+    ] = None,
+    weights_from: Annotated[
+        Path | None,
+        typer.Option(help="Hugging Face folder to quantise: config.json, model.safetensors."),
+    ] = None,
+    seed: Seed = 0,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the accelerator of a model for a target: RTL, schedule, testbench, report."""
+    from generators.build import BuildRequest
+    from generators.build import build as run
+    from hwgen.joins import joins
+
+    out = out or Path("build") / f"{model}-{target}"
+    result = run(
+        BuildRequest(
+            model=model,
+            target=target,
+            out=out,
+            engine=engine,
+            weights_from=weights_from,
+            seed=seed,
+        ),
+        console,
+        joins(),
+    )
+    console.say(str(result))
+
+
+@app.command()
+def sim(
+    out: Out,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="Text to go on from.")
+    ] = None,
+    ids: Annotated[
+        str | None, typer.Option(help="The prompt as token ids instead: 1,2,3.", metavar="IDS")
+    ] = None,
+    tokens: Annotated[int, typer.Option("--tokens", "-n", min=1, help="To generate.")] = 64,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Run this many layers only, on random data.")
+    ] = None,
+    random: Annotated[
+        bool, typer.Option("--random", help="Random weights and activations; needs --layers.")
+    ] = False,
+    past: Annotated[int, typer.Option(min=0, help="With --layers: tokens in the KV cache.")] = 0,
+    length: Annotated[int, typer.Option(min=1, help="With --layers: tokens of the pass.")] = 1,
+    seed: Seed = 0,
+    waves: Annotated[Path | None, typer.Option(help="Write a waveform here (FST).")] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a build's RTL, and compare every result with the golden model."""
+    if layers is None and random:
+        raise DesignError("--random needs --layers")
+    if layers is not None and (prompt is not None or ids is not None):
+        raise DesignError("--layers runs on random data: it takes no --prompt and no --ids")
+    if layers is None and (prompt is None) == (ids is None):
+        raise DesignError("give one of --prompt, --ids or --layers")
+    start: str | list[int] = prompt if prompt is not None else _token_ids(ids or "0")
+    if layers is not None:
+        from hwgen.layers import run_random_layers
+
+        result = run_random_layers(
+            out, layers, length=length, past=past, seed=seed, waves=waves, progress=console
+        )
+    else:
+        from sim.run import generate
+
+        pieces = [prompt or ""]  # shown with the first token, when no step's line can come between
+
+        def show(token: int, text: str) -> None:
+            console.text(pieces.pop() + text if pieces else text)
+
+        result = generate(
+            out, prompt=start, tokens=tokens, on_token=show, waves=waves, progress=console
+        )
+    _show_simulation(result)
+
+
+def _token_ids(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise DesignError(f"--ids must be whole numbers like 1,2,3, not {text!r}") from None
+
+
+def _show_simulation(result: Any) -> None:
+    facts: list[tuple[str, object]] = []
+    if result.tokens:
+        speed = len(result.tokens) / max(result.wall_seconds, 1e-9)
+        facts.append(("tokens", f"{len(result.tokens)} ({quantity(speed)} tokens/s simulated)"))
+    facts.append(("cycles", result.cycles))
+    if result.cycles_per_token:
+        facts.append(("cycles per token", round(result.cycles_per_token)))
+    speed = quantity(result.cycles_per_second, "cycles/s")
+    facts.append(("wall time", f"{duration(result.wall_seconds)} ({speed})"))
+    console.facts(facts)
+    if not result.identical:
+        console.error(f"differs from the golden model: {result.mismatch}")
+        raise typer.Exit(CHECK_FAILED)
+    console.say(f"identical to the golden model ({result.values:,} values compared)")
+
+
+@app.command()
+def perplexity(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `hwgen list models`.")],
+    weights_from: Annotated[
+        Path | None, typer.Option(help="Hugging Face folder instead of the weights that ship.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Text file instead of the committed held-out text.")
+    ] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare the quantised model with the float one on a held-out text."""
+    from hwgen.evaluate import perplexity as run
+
+    found = run(model, console, weights_from=weights_from, text=text)
+    rows = [
+        [name, f"{value.perplexity:.4f}", f"{value.bits:.4f}", value.tokens]
+        for name, value in (("float", found.reference), ("integers", found.golden))
+    ]
+    console.table(["model", "perplexity", "bits/token", "tokens"], rows)
+    console.say(f"perplexity of the integers against the float model: {found.worse_percent:+.2f} %")
+
+
+@app.command()
+def synth(
+    out: Out,
+    limit: Annotated[
+        float, typer.Option(min=1, help="Seconds for one module; it keeps its estimate after.")
+    ] = 300,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Count a build's resources with yosys, and write them into its report."""
+    from generators.synth import synthesise
+
+    result = synthesise(out, console, limit)
+    kinds = ["lut", "ff", "dsp", "bram", "uram"]
+    rows: list[list[object]] = [
+        [module.name, module.count, *module.resources.rounded().values(), module.basis]
+        for module in result.modules
+    ]
+    console.table(
+        ["module", "instances", *(kind.upper() for kind in kinds), "basis"],
+        rows,
+        title=f"{result.tool}, one instance without its children",
+    )
+    available = result.available.rounded()
+    total = result.total.rounded()
+    console.say()
+    console.table(
+        ["resource", "used", result.target, "percent"],
+        [
+            [kind.upper(), total[kind], available[kind], _percent(total[kind], available[kind])]
+            for kind in kinds
+        ],
+    )
+    for module in result.uncounted:
+        console.warn(f"{module.name}: {module.note}; {_kept(module.basis)}")
+
+
+def _kept(basis: str) -> str:
+    return "its estimate is kept" if basis == "estimate" else "it counts as nothing"
+
+
+def _percent(used: int, available: int) -> str:
+    return f"{100 * used / available:.1f} %" if available else "none there" if used else ""
+
+
+@app.command()
+def report(
+    out: Out,
+    open_: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open report.html in the browser.")
+    ] = True,
+    verbose: Verbose = False,
+) -> None:
+    """Show a build's report."""
+    page = out / "report.html"
+    if not page.is_file():
+        raise DesignError(f"{out} has no report.html: give a folder that hwgen build wrote")
+    console.say(str(page))
+    if open_:
+        typer.launch(page.resolve().as_uri())
+
+
+# From an exception to one line and an exit code.
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, _interrupt)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors become one line on standard error."""
+    message = ""
+    try:
+        code = app(arguments, prog_name="hwgen", standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:
+        code, message = explain(error)
+        if console.verbose and code != INTERRUPTED:
+            console.traceback(error)
+    console.close()
+    if code == INTERRUPTED:  # newer versions of Typer return it, older ones raise
+        message = "interrupted"
+    if message:  # there is none after the help that stands for a missing command
+        console.error(message)
+    return code if isinstance(code, int) else OK
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """Return the exit code of an error, and its one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return INTERRUPTED, "interrupted"
+    if isinstance(error, DesignError):
+        return ASKED_WRONGLY, text
+    if isinstance(error, _UsageError):
+        return ASKED_WRONGLY, " ".join(error.format_message().split())  # type: ignore[attr-defined]
+    if isinstance(error, ScheduleError):
+        return CHECK_FAILED, text
+    code = getattr(error, "exit_code", None)  # the other wings' errors say which it is
+    if isinstance(code, int):
+        return code, text
+    if isinstance(error, ModuleNotFoundError):
+        return TOOL_FAILED, f"the package {error.name} is missing (hwgen doctor)"
+    if isinstance(error, OSError) and error.filename is not None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return TOOL_FAILED if full else ASKED_WRONGLY, f"{error.filename}: {error.strerror}"
+    return CHECK_FAILED, f"internal error: {type(error).__name__}: {text} (-v shows where)"
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""When each operation runs: schedules as checked values."""

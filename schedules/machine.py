@@ -1,0 +1,147 @@
+"""The numbers of a machine that its schedules depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from schedules.errors import ScheduleError
+
+__all__ = ["Machine", "ReadClient"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadClient:
+    """A prefetcher of the memory system.
+
+    Parameters
+    ----------
+    words : words of a port that its buffer holds.
+    burst : words of its longest burst, which is also the block that bursts stay in.
+    flight : it asks for no more while this many words of all clients are on their way; None for no limit.
+    """
+
+    words: int
+    burst: int
+    flight: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Sizes in elements, beats or words, latencies in cycles; ``generators.machine.measure`` reads them off the hardware.
+
+    Parameters
+    ----------
+    array, pe : of the engine.
+    tokens, lanes : T; R = O. A beat is ``lanes * lanes`` bytes of weights.
+    chunk, context, slots : most tokens of a pass, of attention; attention items in flight.
+    ports, port_bytes : memory ports, and bytes of a word of one.
+    port_rate : bytes that the memory grants to a port in a cycle, reads and writes together.
+    memory_latency : from the transfer of an address to the first word, or from a written word to its answer.
+    memory_outstanding : bursts that the memory accepts on a port before it has answered the first.
+    clients : prefetchers by name, in the order of their priority: ``e``, ``k``, ``v``, ``w``.
+    bursts : read bursts asked for and not received, of all clients of a port.
+    writes : writes of a port that are not yet answered.
+    request_latency : from a descriptor to ``arvalid``, everything being idle.
+    release_latency : from the release of ring space to ``arvalid`` of the burst that waited for it.
+    arrival_latency : from the last word's transfer to the cycle in which the feeder may issue the beat.
+    stream_latency : from a word's transfer to the cycle in which the embedding sees it.
+    write_latency : from the row at the key/value writer to ``awvalid``.
+    answer_latency : from a write's answer to the cycle in which the sequencer sees that none is open.
+    header_tiles : consecutive tiles whose headers share a beat.
+    header_buffers : header beats held at once.
+    engine_latency : from the last beat's transfer to the first row.
+    requantise_latency, activation_latency : of a row.
+    residual_latency : from a requantised row to its write.
+    norm_row, norm_latency : a LayerNorm of n rows takes ``n * norm_row + norm_latency`` cycles.
+    norm_parameters : beats of parameters of a LayerNorm; one beat of constants comes before them.
+    norm_beat : cycles that the LayerNorm takes to store a beat of parameters.
+    norm_late : from the last parameter to ``done`` of a job of one row, if the row's sums are waiting.
+    softmax_latency : an item of r rows and c words takes ``r * c + softmax_latency`` cycles, the unit being idle.
+    softmax_wait : from an item to its first read.
+    argmax_latency : from the last row of logits to the result.
+    embed_words : words of ``lanes`` elements in a stripe of an embedding row.
+    row_stripes : stripes of an embedding row.
+    """
+
+    array: str
+    pe: str
+    tokens: int
+    lanes: int
+    chunk: int
+    context: int
+    slots: int
+    ports: int
+    port_bytes: int
+    port_rate: Fraction
+    memory_latency: int
+    memory_outstanding: int
+    clients: tuple[tuple[str, ReadClient], ...]
+    bursts: int
+    writes: int
+    request_latency: int
+    release_latency: int
+    arrival_latency: int
+    stream_latency: int
+    write_latency: int
+    answer_latency: int
+    header_tiles: int
+    header_buffers: int
+    engine_latency: int
+    requantise_latency: int
+    activation_latency: int
+    residual_latency: int
+    norm_row: int
+    norm_latency: int
+    norm_parameters: int
+    norm_beat: int
+    norm_late: int
+    softmax_latency: int
+    softmax_wait: int
+    argmax_latency: int
+    embed_words: int
+    row_stripes: int
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "lanes", "chunk", "context", "slots", "ports", "port_bytes", "header_tiles"):
+            if getattr(self, name) < 1:
+                raise ScheduleError(f"Machine: {name} must be at least 1, not {getattr(self, name)!r}")
+        if not 0 < self.port_rate <= self.port_bytes:
+            raise ScheduleError(f"Machine: a port of {self.port_bytes} bytes carries at most that in a cycle, not {self.port_rate}")
+        if self.beat_bytes % self.stripe_bytes:
+            raise ScheduleError(f"Machine: a beat of {self.beat_bytes} bytes must be whole stripes of {self.stripe_bytes} bytes")
+        if {name for name, _ in self.clients} != {"e", "k", "v", "w"}:
+            raise ScheduleError("Machine: clients must be e, k, v and w")
+
+    @property
+    def beat_bytes(self) -> int:
+        """Bytes of one step of the engine."""
+        return self.lanes * self.lanes
+
+    @property
+    def stripe_bytes(self) -> int:
+        """Bytes of one transfer on every port."""
+        return self.ports * self.port_bytes
+
+    @property
+    def beat_words(self) -> int:
+        """Words of a port in a beat."""
+        return self.beat_bytes // self.stripe_bytes
+
+    @property
+    def bytes_per_cycle(self) -> Fraction:
+        """What all ports together are granted."""
+        return self.ports * self.port_rate
+
+    @property
+    def multipliers(self) -> int:
+        """Multiplications a cycle."""
+        return self.tokens * self.beat_bytes
+
+    def client(self, name: str) -> ReadClient:
+        """A prefetcher by its name."""
+        return dict(self.clients)[name]
+
+    def ring_bytes(self, name: str) -> int:
+        """What a prefetcher's buffers hold, over all ports."""
+        return self.client(name).words * self.stripe_bytes

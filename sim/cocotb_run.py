@@ -1,0 +1,56 @@
+"""cocotb tests on Verilator, started from Python: build once, run one test module."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cocotb_tools.runner import get_runner
+
+from sim import verilator
+
+__all__ = ["run"]
+
+BUILD_ARGS = (
+    "--no-timing", "--x-assign", "fast", "--assert", "-Wno-fatal", "-Wno-lint", "-Wno-style",
+    "--output-split", "20000", "--output-split-cfuncs", "500",
+)  # fmt: skip
+
+
+def run(
+    sources: Sequence[Path],
+    *,
+    top: str,
+    test_module: str,
+    folder: Path,
+    python_path: Sequence[Path] = (),
+    extra_env: Mapping[str, str] | None = None,
+    build_args: Sequence[str] = (),
+) -> Path:
+    """Build ``top`` from ``sources`` in ``folder`` and run every cocotb test of ``test_module``.
+
+    Returns
+    -------
+    Path
+        The JUnit result file; ``cocotb_tools.check_results`` reads it.
+
+    Raises
+    ------
+    RuntimeError
+        If a test failed (the runner's own message).
+    """
+    before = dict(os.environ)
+    os.environ.update(verilator.environment())
+    os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, python_path), os.environ.get("PYTHONPATH", "")])
+    try:
+        runner = get_runner("verilator")
+        runner.build(
+            sources=list(sources), hdl_toplevel=top, build_dir=folder, always=True,
+            build_args=[*BUILD_ARGS, *build_args], log_file=folder / "build.log",
+        )  # fmt: skip
+        return runner.test(
+            hdl_toplevel=top, test_module=test_module, build_dir=folder, test_dir=folder,
+            extra_env=dict(extra_env or {}), results_xml=str(folder / "results.xml"),
+        )  # fmt: skip
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

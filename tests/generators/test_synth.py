@@ -1,0 +1,126 @@
+"""Counting resources with yosys, on a small hierarchy: a top with 2 lanes of 3 cells each."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from designs.progress import SilentProgress
+from generators.synth import (
+    Module,
+    ModuleResources,
+    Resources,
+    resources_of,
+    synthesise_modules,
+)
+
+CELL = """
+module adder(input signed [15:0] p, input signed [31:0] c, output signed [31:0] s);
+  assign s = p + c;
+endmodule
+module cell_unit(input clk, input rst, input signed [7:0] a, b, output reg signed [31:0] y);
+  wire signed [31:0] next;
+  wire signed [15:0] product = a * b;
+  adder add(.p(product), .c(y), .s(next));
+  always @(posedge clk) if (rst) y <= 0; else y <= next;
+endmodule
+"""
+LANE = """
+module lane(input clk, rst, input [7:0] a, b, output logic [95:0] y);
+  for (genvar i = 0; i < 3; i++) begin : g
+    cell_unit u(.clk(clk), .rst(rst), .a(a), .b(b), .y(y[32*i +: 32]));
+  end
+endmodule
+"""
+TOP = """
+module top(input clk, input rst, input [15:0] a, b, output reg [191:0] q);
+  wire [191:0] y;
+  lane l0(.clk(clk), .rst(rst), .a(a[7:0]), .b(b[7:0]), .y(y[95:0]));
+  lane l1(.clk(clk), .rst(rst), .a(a[15:8]), .b(b[15:8]), .y(y[191:96]));
+  always @(posedge clk) q <= y;
+endmodule
+"""
+
+
+@pytest.fixture
+def hierarchy(tmp_path: Path) -> list[Module]:
+    modules = []
+    for name, suffix, count, text in (
+        ("cell_unit", "v", 6, CELL),
+        ("lane", "sv", 2, LANE),
+        ("top", "v", 1, TOP),
+    ):
+        path = tmp_path / f"{name}.{suffix}"
+        path.write_text(text)
+        modules.append(Module(name=name, files=(path,), count=count))
+    return modules
+
+
+def count(modules: list[Module], family: str, **options: object) -> dict[str, ModuleResources]:
+    options = {"limit": 120.0, "progress": SilentProgress(), **options}
+    return {module.name: module for module in synthesise_modules(modules, family=family, **options)}  # type: ignore[arg-type]
+
+
+def total(counted: dict[str, ModuleResources]) -> Resources:
+    return sum((module.resources * module.count for module in counted.values()), Resources())
+
+
+class TestResourcesOf:
+    def test_luts_memories_and_registers(self) -> None:
+        cells = {"LUT2": 3, "LUT6": 1, "RAM32M": 2, "SRL16E": 5, "FDRE": 7, "CARRY4": 9}
+        assert resources_of(cells) == Resources(lut=3 + 1 + 8 + 5, ff=7)
+
+    def test_half_a_block_occupies_its_block(self) -> None:
+        used = resources_of({"RAMB36E2": 2, "RAMB18E2": 3, "URAM288": 1, "DSP48E2": 4})
+        assert used == Resources(bram=3.5, uram=1, dsp=4)
+        assert used.rounded() == {"lut": 0, "ff": 0, "dsp": 4, "bram": 4, "uram": 1}
+
+
+class TestSynthesiseModules:
+    @pytest.mark.parametrize("family", ["ecp5", "xcup"])
+    def test_counts_each_module_once_without_its_children(
+        self, hierarchy: list[Module], family: str
+    ) -> None:
+        counted = count(hierarchy, family)
+        assert {module.basis for module in counted.values()} == {"yosys"}
+        assert counted["cell_unit"].resources.dsp == 1
+        assert counted["cell_unit"].resources.ff == 32
+        assert counted["lane"].resources == Resources()  # wires only
+        assert counted["top"].resources == Resources(ff=192)
+        assert total(counted).dsp == 6
+        assert total(counted).ff == 6 * 32 + 192
+
+    def test_a_bad_module_does_not_spoil_the_others(
+        self, hierarchy: list[Module], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "bad.v"
+        path.write_text("module bad(input clk; endmodule\n")
+        estimate = Resources(lut=100)
+        bad = Module(name="bad", files=(path,), count=2, estimate=estimate)
+        counted = count([*hierarchy, bad], "ecp5", logs=tmp_path / "logs")
+        assert counted["bad"].basis == "estimate"
+        assert counted["bad"].resources == estimate
+        assert "syntax error" in counted["bad"].note
+        assert "syntax error" in (tmp_path / "logs" / "bad.log").read_text()
+        assert counted["cell_unit"].basis == "yosys"
+        assert counted["top"].resources.ff == 192
+
+    def test_a_module_that_takes_too_long_keeps_its_estimate(self, tmp_path: Path) -> None:
+        path = tmp_path / "slow.v"
+        path.write_text(
+            "module slow(input [255:0] a, b, output [511:0] y); assign y = a * b % 997; endmodule"
+        )
+        slow = Module(name="slow", files=(path,), count=1, estimate=Resources(lut=7))
+        started = time.monotonic()
+        counted = count([slow], "xc7", limit=2.0)
+        assert time.monotonic() - started < 20
+        assert counted["slow"].basis == "estimate"
+        assert counted["slow"].resources.lut == 7
+        assert counted["slow"].note == "not finished in 2 s"
+
+    def test_without_an_estimate_nothing_is_invented(self, tmp_path: Path) -> None:
+        path = tmp_path / "bad.v"
+        path.write_text("module bad(\n")
+        counted = count([Module(name="bad", files=(path,), count=1)], "ecp5")
+        assert counted["bad"].basis == "unknown"
+        assert counted["bad"].resources == Resources()

@@ -1,0 +1,226 @@
+"""The golden model: it equals the operations one number at a time, however a text is cut."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from designs.cards import ModelCard
+from designs.errors import DesignError
+from designs.gpt2 import gpt2_sources
+from designs.quantised import QuantLinear, QuantModel
+from generators.quantise import quantise, random_quantised
+from sim.calibrate import observe_ranges
+from sim.golden import float_gpt2, gpt2, ops
+
+CARD = ModelCard(name="small", layers=2, width=16, heads=2, ffn=24, vocabulary=29, context=24)
+MODEL = random_quantised(CARD, seed=5)
+TOKENS = [int(t) for t in np.random.default_rng(2).integers(0, CARD.vocabulary, CARD.context)]
+
+LAYER_NAMES = (
+    "ln_1", "k", "v", "q", "context", "residual_1", "ln_2", "hidden", "residual_2",
+)  # fmt: skip
+
+
+class Seen:
+    """Keeps what a run observes, passes one after another."""
+
+    def __init__(self) -> None:
+        self.parts: dict[tuple[int, str], list[np.ndarray]] = defaultdict(list)
+
+    def __call__(self, layer: int, name: str, value: np.ndarray) -> None:
+        assert value.dtype == np.int64, name
+        self.parts[layer, name].append(value.copy())
+
+    def joined(self) -> dict[tuple[int, str], np.ndarray]:
+        return {key: np.concatenate(parts) for key, parts in self.parts.items()}
+
+
+def slow_linear(x: list[int], part: QuantLinear, bits: int) -> list[int]:
+    """One row, in Python's integers."""
+    out = []
+    for n in range(part.weight.shape[1]):
+        acc = sum(a * int(w) for a, w in zip(x, part.weight[:, n], strict=True))
+        y = (acc + int(part.bias[n])) * int(part.multiplier[n])
+        y = (y + (1 << (int(part.shift[n]) - 1))) >> int(part.shift[n])
+        out.append(max(-(1 << (bits - 1)), min((1 << (bits - 1)) - 1, y)))
+    return out
+
+
+def slow_forward(model: QuantModel, tokens: list[int]) -> tuple[list[list[int]], int]:
+    """The residual stream behind each token, and the token after the last: one token at a time."""
+    past: list[list[tuple[list[int], list[int]]]] = [[] for _ in model.layers]
+    stream, token, size = [], 0, model.shape.head_size
+    for position, now in enumerate(tokens):
+        x = ops.residual_add(model.wte[now].astype(int), model.wpe[position].astype(int))
+        for i, layer in enumerate(model.layers):
+            n = layer.ln_1
+            h = ops.layernorm(x, n.gamma, n.beta, n.gamma_shift, n.epsilon).tolist()
+            past[i].append((slow_linear(h, layer.k, 8), slow_linear(h, layer.v, 8)))
+            q, context = slow_linear(h, layer.q, 8), []
+            for first in range(0, model.shape.width, size):
+                span = slice(first, first + size)
+                dots = [
+                    sum(a * b for a, b in zip(q[span], k[span], strict=True)) for k, _ in past[i]
+                ]
+                m, s = layer.scores.multiplier, layer.scores.shift
+                p, total = ops.softmax_row(ops.requantise(np.array(dots), 0, m, s, 16))
+                m, s = ops.reciprocal(total, layer.context.multiplier, layer.context.shift)
+                values = np.array([v[span] for _, v in past[i]])
+                context += ops.requantise(p @ values, 0, m, s, 8).tolist()
+            x = ops.residual_add(x, np.array(slow_linear(context, layer.proj, 16)))
+            n = layer.ln_2
+            h = ops.layernorm(x, n.gamma, n.beta, n.gamma_shift, n.epsilon).tolist()
+            act, z = layer.activation, np.array(slow_linear(h, layer.fc1, 16))
+            hidden = ops.gated_activation(z, act.multiplier, act.shift, act.kind).tolist()
+            x = ops.residual_add(x, np.array(slow_linear(hidden, layer.fc2, 16)))
+        n = model.ln_f
+        h = ops.layernorm(x, n.gamma, n.beta, n.gamma_shift, n.epsilon).tolist()
+        token = ops.argmax(np.array(slow_linear(h, model.head, 16)))
+        stream.append(x.tolist())
+    return stream, token
+
+
+class TestForward:
+    def test_equals_the_operations_one_by_one(self) -> None:
+        tokens = TOKENS[:12]
+        stream, token = slow_forward(MODEL, tokens)
+        x = gpt2.forward(MODEL, gpt2.KVCache(MODEL), tokens)
+        assert x.tolist() == stream
+        assert gpt2.next_token(MODEL, x[-1]) == token
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.lists(st.integers(1, 9), min_size=1, max_size=24))
+    def test_passes_change_no_integer(self, cuts: list[int]) -> None:
+        whole, cut = Seen(), Seen()
+        gpt2.forward(MODEL, gpt2.KVCache(MODEL), TOKENS, whole)
+        cache, rest = gpt2.KVCache(MODEL), TOKENS
+        for size in [*cuts, len(TOKENS)]:
+            if rest:
+                gpt2.forward(MODEL, cache, rest[:size], cut)
+                rest = rest[size:]
+        a, b = whole.joined(), cut.joined()
+        assert a.keys() == b.keys()
+        for key, value in a.items():
+            np.testing.assert_array_equal(value, b[key], err_msg=str(key))
+        assert cache.length == len(TOKENS)
+
+    def test_later_tokens_change_nothing(self) -> None:
+        a = gpt2.forward(MODEL, gpt2.KVCache(MODEL), TOKENS[:10])
+        b = gpt2.forward(MODEL, gpt2.KVCache(MODEL), TOKENS[:9] + [(TOKENS[9] + 1) % 29])
+        np.testing.assert_array_equal(a[:9], b[:9])
+        assert (a[9] != b[9]).any()
+
+    def test_observes_everything_in_its_format(self) -> None:
+        seen = Seen()
+        x = gpt2.forward(MODEL, gpt2.KVCache(MODEL), TOKENS[:5], seen)
+        gpt2.next_token(MODEL, x[-1], seen)
+        expected = [(0, "embed")]
+        expected += [(i, name) for i in range(2) for name in LAYER_NAMES]
+        expected += [(2, "ln_f"), (2, "logits"), (2, "token")]
+        assert list(seen.parts) == expected
+        for (layer, name), (value,) in seen.parts.items():
+            wide = name in ("embed", "residual_1", "residual_2", "logits")
+            assert np.abs(value).max() <= (32768 if wide else 128), (layer, name)
+            shape = {"logits": (29,), "token": (), "ln_f": (1, 16), "hidden": (5, 24)}
+            assert value.shape == shape.get(name, (5, 16)), name
+        np.testing.assert_array_equal(seen.parts[1, "residual_2"][0], x)
+
+    def test_the_cache_holds_keys_and_values(self) -> None:
+        seen, cache = Seen(), gpt2.KVCache(MODEL)
+        gpt2.forward(MODEL, cache, TOKENS[:5], seen)
+        for i in range(2):
+            np.testing.assert_array_equal(cache.k[i, :5], seen.parts[i, "k"][0])
+            np.testing.assert_array_equal(cache.v[i, :5], seen.parts[i, "v"][0])
+            assert not cache.k[i, 5:].any()
+
+    def test_first_layers_only(self) -> None:
+        seen = Seen()
+        gpt2.forward(MODEL, gpt2.KVCache(MODEL), TOKENS[:5], seen)
+        x = gpt2.forward(MODEL, gpt2.KVCache(MODEL, 1), TOKENS[:5], layers=1)
+        np.testing.assert_array_equal(x, seen.parts[0, "residual_2"][0])
+
+    @pytest.mark.parametrize(
+        ("tokens", "message"),
+        [
+            ([], "a pass needs at least one token"),
+            ([3, 29], "token 29 is not in the vocabulary of 29"),
+            ([-1], "token -1 is not in the vocabulary of 29"),
+            ([0] * 25, "25 tokens do not fit into a context of 24"),
+        ],
+    )
+    def test_refuses(self, tokens: list[int], message: str) -> None:
+        with pytest.raises(DesignError, match=message):
+            gpt2.forward(MODEL, gpt2.KVCache(MODEL), tokens)
+
+
+class TestGenerate:
+    def test_equals_full_passes(self) -> None:
+        tokens = list(TOKENS[:6])
+        for _ in range(8):
+            x = gpt2.forward(MODEL, gpt2.KVCache(MODEL), tokens)
+            tokens.append(gpt2.next_token(MODEL, x[-1]))
+        found = gpt2.generate(MODEL, TOKENS[:6], 8)
+        assert found == tokens[6:]
+        assert len(set(found)) > 2, "a model that repeats itself tests nothing"
+        for chunk in (1, 4, 100):
+            assert gpt2.generate(MODEL, TOKENS[:6], 8, chunk=chunk) == found
+
+    def test_continues_a_cache(self) -> None:
+        cache = gpt2.KVCache(MODEL)
+        first = gpt2.generate(MODEL, TOKENS[:6], 3, cache=cache)
+        assert cache.length == 8
+        second = gpt2.generate(MODEL, first[-1:], 5, cache=cache)
+        assert first + second == gpt2.generate(MODEL, TOKENS[:6], 8)
+
+    def test_nothing_to_generate_fills_the_cache(self) -> None:
+        cache = gpt2.KVCache(MODEL)
+        assert gpt2.generate(MODEL, TOKENS[:6], 0, cache=cache) == []
+        assert cache.length == 6
+
+    def test_fits_exactly(self) -> None:
+        assert len(gpt2.generate(MODEL, TOKENS[:20], 5)) == 5
+        with pytest.raises(DesignError, match="25 tokens do not fit into a context of 24"):
+            gpt2.generate(MODEL, TOKENS[:20], 6)
+
+
+class TestMatmul:
+    @pytest.mark.parametrize("k", [1, 1024, 1025, 4096])
+    def test_exact_at_the_extremes(self, k: int) -> None:
+        x = np.full((3, k), -128)
+        x[1], x[2] = 127, np.random.default_rng(k).integers(-128, 128, k)
+        w = np.full((k, 2), -128, np.int8)
+        w[:, 1] = np.random.default_rng(k + 1).integers(-128, 128, k)
+        np.testing.assert_array_equal(gpt2.matmul(x, w), x @ w.astype(np.int64))
+
+
+def test_close_to_the_float_model() -> None:
+    draw, card = np.random.default_rng(0), CARD.model_copy(update={"width": 32, "ffn": 64})
+    weights = {}
+    for name, shape in gpt2_sources(card).items():
+        norm = ".ln_" in f".{name}"
+        mean = 1.0 if norm and name.endswith("weight") else 0.0
+        weights[name] = (mean + draw.normal(0, 0.2, shape)).astype(np.float32)
+    tokens = draw.integers(0, card.vocabulary, 24)
+    ranges = observe_ranges(weights, card, draw.integers(0, card.vocabulary, 24 * 8))
+    model = quantise(weights, card, ranges)
+    seen, real = Seen(), {}
+    x = gpt2.forward(model, gpt2.KVCache(model), tokens, seen)
+    float_gpt2.forward(weights, card, tokens, observe=lambda name, v: real.update({name: v}))
+
+    def error(found: np.ndarray, exact: np.ndarray) -> float:
+        return math.sqrt(np.square(found - exact).mean() / np.square(exact).mean())
+
+    assert error(gpt2.logits(model, x) * model.scales["logits"], real["lm_head"]) < 0.05
+    for i in range(2):
+        for name, source in (("residual_1", "add_1"), ("residual_2", "add_2")):
+            value = seen.parts[i, name][0] * model.scales["residual"]
+            assert error(value, real[f"h{i}.{source}"]) < 0.05
+        for name, source in (("k", "k"), ("v", "v"), ("q", "q"), ("context", "context"), ("hidden", "gelu")):  # fmt: skip
+            value = seen.parts[i, name][0] * model.scales[f"h{i}.{source}"]
+            assert error(value, real[f"h{i}.{source}"]) < 0.05, (i, name)
