@@ -185,7 +185,7 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
         buffer("probabilities", "softmax", c.tokens, slot_words, 7 * c.lanes),
         buffer("norm rows", "layer norm", 1, _norm_copy_words(c), 16 * c.lanes),
         buffer("norm parameters", "layer norm", 1, c.width_words, 32 * c.lanes),
-        buffer("tile headers", "headers", header_buffers(c), c.header_tiles, 54 * c.lanes, "registers"),
+        buffer("tile headers", "headers", header_buffers(c), c.header_tiles, 64 * c.lanes, "registers"),
     )  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def estimate(config: CoreConfig, target: TargetCard) -> tuple[Block, ...]:
         "memory ports": ("striped_memory", "memory_port", "ring_memory", "queue", "burst_cutter"),
         "buffers": ("banked_buffer",),
         "drain": ("drain", "requantise", "activation", "activation_pair"),
-        "headers": ("accelerator",),
+        "headers": ("accelerator", "header_buffers"),
         "layer norm": ("layer_norm", "norm", "inverse_root"),
         "softmax": ("softmax", "row_maximum", "exp2_lanes", "reciprocal"),
         "argmax": ("arg_max",),

@@ -21,12 +21,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from designs import target as targets
 from designs.errors import DesignError
 from designs.progress import Progress
+from designs.target import TargetCard
 
 __all__ = [
     "Module",
@@ -422,7 +423,7 @@ def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisRe
     if importlib.util.find_spec("pyosys") is None:
         raise SynthesisError("yosys is missing: pip install pyosys (hwgen doctor)")
     design = _load(out / "design.json")
-    card = targets.load(_load(out / "report.json")["target"]["name"])
+    card = TargetCard.model_validate(design["target"])
     modules = [_module(out, entry) for entry in design["modules"]]
     logs = out / "synth"
     shutil.rmtree(logs, ignore_errors=True)
@@ -455,23 +456,19 @@ def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisRe
     return result
 
 
-def _module(out: Path, entry: Mapping[str, object]) -> Module:
-    name = str(entry["name"])
-    files = entry.get("files") or [
-        path.relative_to(out) for path in sorted((out / "rtl").glob(f"{name}.*"))
-    ]
-    assert isinstance(files, Sequence)
-    if not files:
-        raise DesignError(f"{out}/rtl has no file of the module {name}: build it again")
+def _module(out: Path, entry: Mapping[str, Any]) -> Module:
+    path = out / "rtl" / entry["file"]
+    if not path.is_file():
+        raise DesignError(f"{path} is missing: build it again")
     return Module(
-        name=name,
-        files=tuple((out / str(path)).resolve() for path in files),
-        count=int(str(entry["count"])),
-        estimate=Resources.model_validate(entry["estimate"]) if "estimate" in entry else None,
+        name=entry["name"],
+        files=(path.resolve(),),
+        count=entry["count"],
+        estimate=Resources.model_validate(entry["estimate"]) if entry.get("estimate") else None,
     )
 
 
-def _load(path: Path) -> dict:
+def _load(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

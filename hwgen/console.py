@@ -129,6 +129,7 @@ class Console:
 
     def say(self, text: str = "") -> None:
         """Print a line of result."""
+        self.end_text()
         self._out.print(Text(text), soft_wrap=True)
 
     def text(self, piece: str) -> None:
@@ -171,6 +172,7 @@ class Console:
         title: str = "",
     ) -> None:
         """Print a table; numbers stand to the right, with thousands grouped."""
+        self.end_text()
         body = [list(row) for row in rows]
         table = Table(
             title=Text(title) if title else None, title_justify="left", box=None, pad_edge=False
@@ -193,6 +195,7 @@ class Console:
 
     def facts(self, pairs: Iterable[tuple[str, object]]) -> None:
         """Print names with their values, one a line."""
+        self.end_text()
         pairs = list(pairs)
         width = max((len(name) for name, _ in pairs), default=0)
         for name, value in pairs:

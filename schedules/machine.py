@@ -43,11 +43,9 @@ class Machine:
     bursts : read bursts asked for and not received, of all clients of a port.
     writes : writes of a port that are not yet answered.
     request_latency : from a descriptor to ``arvalid``, everything being idle.
-    release_latency : from the release of ring space to ``arvalid`` of the burst that waited for it.
     arrival_latency : from the last word's transfer to the cycle in which the feeder may issue the beat.
     stream_latency : from a word's transfer to the cycle in which the embedding sees it.
-    write_latency : from the row at the key/value writer to ``awvalid``.
-    answer_latency : from a write's answer to the cycle in which the sequencer sees that none is open.
+    write_latency : from a write's entry into the memory system to ``awvalid``.
     header_tiles : consecutive tiles whose headers share a beat.
     header_buffers : header beats held at once.
     engine_latency : from the last beat's transfer to the first row.
@@ -56,7 +54,7 @@ class Machine:
     norm_row, norm_latency : a LayerNorm of n rows takes ``n * norm_row + norm_latency`` cycles.
     norm_parameters : beats of parameters of a LayerNorm; one beat of constants comes before them.
     norm_beat : cycles that the LayerNorm takes to store a beat of parameters.
-    norm_late : from the last parameter to ``done`` of a job of one row, if the row's sums are waiting.
+    norm_sums : of these cycles, from the last word of a row to its sums.
     softmax_latency : an item of r rows and c words takes ``r * c + softmax_latency`` cycles, the unit being idle.
     softmax_wait : from an item to its first read.
     argmax_latency : from the last row of logits to the result.
@@ -80,11 +78,9 @@ class Machine:
     bursts: int
     writes: int
     request_latency: int
-    release_latency: int
     arrival_latency: int
     stream_latency: int
     write_latency: int
-    answer_latency: int
     header_tiles: int
     header_buffers: int
     engine_latency: int
@@ -95,7 +91,7 @@ class Machine:
     norm_latency: int
     norm_parameters: int
     norm_beat: int
-    norm_late: int
+    norm_sums: int
     softmax_latency: int
     softmax_wait: int
     argmax_latency: int

@@ -309,11 +309,9 @@ def _compile(
         progress.advance(1, total)
         files = [*sorted(sources, key=lambda name: -sources[name]), "main.cpp"]
         commands = [
-            Command(
-                f"{gxx} on {name}",
-                [gxx, *common, *recipe.optimise, "-c", name, "-o", f"{name}.o"],
-            )
+            Command(f"{gxx} on {name}", [gxx, *common, *flags, "-c", name, "-o", f"{name}.o"])
             for name in files
+            for flags in [("-O0",) if name.startswith("slow") else recipe.optimise]
         ]
         run_all(
             commands, folder=generated, log=log, jobs=_jobs(),
@@ -325,17 +323,23 @@ def _compile(
 
 
 def _join(folder: Path) -> dict[str, int]:
-    """Files to compile, with the bytes behind them: small ones are included together by one file."""
+    """Files to compile, with the bytes behind them: small ones are included together by one file.
+
+    What Verilator calls slow runs once, at the start: those files are named ``slow``, the others ``fast``.
+    """
     joined: dict[str, int] = {}
     texts: dict[str, str] = {}
-    name = ""
-    for path in sorted(folder.glob("*.cpp")):
-        size = path.stat().st_size
-        if not name or joined[name] + size > _PART_BYTES:
-            name = f"part{len(joined)}.cc"
-            joined[name], texts[name] = 0, ""
-        joined[name] += size
-        texts[name] += f'#include "{path.name}"\n'
+    for kind in ("fast", "slow"):
+        name = ""
+        for path in sorted(folder.glob("*.cpp")):
+            if path.stem.endswith("__Slow") != (kind == "slow"):
+                continue
+            size = path.stat().st_size
+            if not name or joined[name] + size > _PART_BYTES:
+                name = f"{kind}{len(joined)}.cc"
+                joined[name], texts[name] = 0, ""
+            joined[name] += size
+            texts[name] += f'#include "{path.name}"\n'
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return joined

@@ -13,20 +13,22 @@ __all__ = ["ControlRegisters"]
 class ControlRegisters(Unit):
     """An AXI4-Lite subordinate with a register map, and the block-level handshake ``ap_ctrl_hs``.
 
-    - ``ctrl``: writing 1 to bit 0 raises ``start``, which falls when the accelerator pulses ``ready``; writing 0
-      does nothing. Bit 1 is set by ``done``, bit 3 by ``ready``; reading clears both, but never an event of the
-      same cycle. Bit 2 is ``idle``, low from the write of start on. The other bits read 0.
-    - ``gier`` bit 0 enables ``interrupt``; ``ip_ier`` bits 0 and 1 let ``done`` and ``ready`` set the same bits of
-      ``ip_isr``; writing a 1 to ``ip_isr`` toggles its bit, unless an event sets it in that cycle.
+    - ``ctrl``: writing 1 to bit 0 raises ``start``, which falls when the accelerator pulses
+      ``ready``; writing 0 does nothing. Bit 1 is set by ``done``, bit 3 by ``ready``; reading
+      clears both, but never an event of the same cycle. Bit 2 is ``idle``, low from the write of
+      start on. The other bits read 0.
+    - ``gier`` bit 0 enables ``interrupt``; ``ip_ier`` bits 0 and 1 let ``done`` and ``ready`` set
+      the same bits of ``ip_isr``; writing a 1 to ``ip_isr`` toggles its bit, unless an event sets
+      it in that cycle.
 
-    Every address is answered with OKAY: what is not mapped, or an unused bit, reads 0 and ignores writes, as
-    read-only registers do. Bytes without a strobe keep their value. One read and one write are handled at a
-    time; address and data of a write come in any order.
+    Every address is answered with OKAY: what is not mapped, or an unused bit, reads 0 and ignores
+    writes, as read-only registers do. Bytes without a strobe keep their value. One read and one
+    write are handled at a time; address and data of a write come in any order.
 
     Latency
     -------
-    ``rvalid`` rises two cycles after the address was taken. ``bvalid`` rises two cycles after the later half of
-    a write was taken, together with its effect.
+    ``rvalid`` rises two cycles after the address was taken. ``bvalid`` rises two cycles after the
+    later half of a write was taken, together with its effect.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.arrays import accumulator_bits, make_engine
@@ -13,9 +13,10 @@ from hw.core.config import CoreConfig
 from hw.core.counters import EVENTS, StepCounters
 from hw.core.drain import Drain
 from hw.core.embed import Embed
-from hw.core.feeder import Beat, Feeder, header_buffers
+from hw.core.feeder import Beat, Feeder, Source, header_buffers
+from hw.core.headers import HeaderBuffers
 from hw.core.kv import HeadFetch, KeyValueWriter
-from hw.core.operands import OperandMux
+from hw.core.operands import OperandMemory
 from hw.core.program import Destination, Program
 from hw.core.sequencer import Sequencer
 from hw.memory import PortShape, StripedMemory
@@ -82,12 +83,12 @@ class Accelerator(Unit):
         sequencer = place(m, "sequencer", Sequencer(c, self._program))
         feeder = place(m, "feeder", Feeder(c))
         drain = place(m, "drain", Drain(c, acc_bits=engine.acc_bits))
-        memory = place(m, "memory", StripedMemory(
-            ports=c.ports,
-            shape=PortShape(
-                port_bytes=c.port_bytes, beat_stripes=c.beat_stripes,
-                w_depth=c.w_depth, k_depth=c.k_depth, v_depth=c.v_depth,
-            ),
+        shape = PortShape(
+            port_bytes=c.port_bytes, beat_stripes=c.beat_stripes,
+            w_depth=c.w_depth, k_depth=c.k_depth, v_depth=c.v_depth,
+        )  # fmt: skip
+        memory = place(m, "memory", OperandMemory(
+            StripedMemory(ports=c.ports, shape=shape), lanes=c.lanes, stripe_bytes=c.stripe_bytes,
         ))  # fmt: skip
         activations = place(m, "activations", BankedBuffer(
             banks=c.tokens, depth=c.activation_depth, width=8 * c.lanes,
@@ -120,7 +121,7 @@ class Accelerator(Unit):
         ]
         return m
 
-    def _control(self, m: Module, sequencer: Sequencer, memory: StripedMemory) -> None:
+    def _control(self, m: Module, sequencer: Sequencer, memory: OperandMemory) -> None:
         c = self._config
         control = place(m, "control_registers", ControlRegisters(self.registers))
         counters = place(m, "counters", StepCounters(len(self._program.steps)))
@@ -152,7 +153,8 @@ class Accelerator(Unit):
         ]
         m.d.comb += [memory.base[p].eq(getattr(control, f"memory_{p}")) for p in range(c.ports)]
         for p in range(c.ports):
-            connect(m, flipped(getattr(self, f"m_axi_g{p:02d}")), memory.axi(p))
+            name = f"m_axi_g{p:02d}"
+            connect(m, flipped(getattr(self, name)), getattr(memory, name))
         self._counters, self._running = counters, running
 
     def _operands(self, m, feeder, memory, activations, engine) -> None:
@@ -181,16 +183,12 @@ class Accelerator(Unit):
             engine.i.p.last.eq(feeder.beat.last),
             engine.i.p.rows.eq(feeder.beat.rows),
         ]
-        operands = place(m, "operands", OperandMux(tokens=c.tokens, lanes=c.lanes))
         m.d.comb += [
-            operands.source.eq(feeder.beat.source),
-            operands.activations.eq(activations.r_data),
-            operands.probabilities.eq(self._probabilities),
-            operands.weights.eq(memory.w.rd_data),
-            operands.keys.eq(memory.k.rd_data),
-            operands.values.eq(memory.v.rd_data),
-            engine.i.p.x.eq(operands.x),
-            engine.i.p.w.eq(operands.w),
+            memory.source.eq(feeder.beat.source),
+            engine.i.p.x.eq(
+                Mux(feeder.beat.source == Source.VALUES, self._probabilities, activations.r_data)
+            ),
+            engine.i.p.w.eq(memory.beat),
         ]
         m.d.comb += self._counters.events.eq(
             Cat(
@@ -205,15 +203,20 @@ class Accelerator(Unit):
     def _headers(self, m, feeder, drain, softmax, memory) -> None:
         """Words of the weight stream that are not weights: tile headers and constants."""
         c = self._config
-        beat = memory.w.rd_data
-        headers = Array(Signal(8 * c.beat_bytes, name=f"header{k}") for k in range(header_buffers(c)))
+        beat = memory.beat
+        headers = place(m, "headers", HeaderBuffers(
+            buffers=header_buffers(c), tiles=c.header_tiles, lanes=c.lanes, beat_bytes=c.beat_bytes,
+        ))  # fmt: skip
         multiplier, shift = Signal(16), Signal(6)
-        with m.If(feeder.beat_valid & (feeder.beat.kind == Beat.HEADER)):
-            m.d.sync += headers[feeder.beat.buffer].eq(beat)
         with m.If(feeder.beat_valid & (feeder.beat.kind == Beat.CONSTANT)):
             m.d.sync += [multiplier.eq(beat[32:48]), shift.eq(beat[48:54])]
         m.d.comb += [
-            drain.headers.as_value().eq(Cat(*headers)),
+            headers.w_en.eq(feeder.beat_valid & (feeder.beat.kind == Beat.HEADER)),
+            headers.w_buffer.eq(feeder.beat.buffer),
+            headers.beat.eq(beat),
+            headers.r_buffer.eq(drain.p_buffer),
+            headers.r_tile.eq(drain.p_tile),
+            drain.header.eq(headers.header),
             drain.multiplier.eq(multiplier),
             drain.shift.eq(shift),
             softmax.constant.multiplier.eq(multiplier),
@@ -228,7 +231,7 @@ class Accelerator(Unit):
             width=c.width, lanes=c.lanes, rows_bits=(c.chunk - 1).bit_length() or 1,
             beat_bytes=c.beat_bytes,
         ))  # fmt: skip
-        beat = memory.w.rd_data
+        beat = memory.beat
         here = feeder.beat_valid
         parameter = here & (feeder.beat.kind == Beat.NORM_PARAMETER)
         m.d.comb += [
@@ -276,7 +279,7 @@ class Accelerator(Unit):
     def _embed(self, m, sequencer, memory) -> Embed:
         embed = place(m, "embed", Embed(self._config))
         connect(m, memory.e_desc, embed.descriptor)
-        connect(m, embed.stripes, memory.e)
+        connect(m, embed.words, memory.words)
         m.d.comb += [
             embed.start.eq(sequencer.embed_start),
             embed.length.eq(sequencer.length),

@@ -37,7 +37,7 @@ class Drain(Unit):
     -------
     rows : stream of accumulators from the engine
     tile : stream of descriptors from the feeder
-    headers : the header buffers, one beat each
+    p_buffer, p_tile, header : parameters of a tile, read from the header buffers
     multiplier, shift : the activation's constants
     r_slot, r_multiplier, r_shift : multipliers of the rows of a softmax slot
     header_free, header_buffer : the parameters of a tile were used for the last time
@@ -59,7 +59,9 @@ class Drain(Unit):
             {
                 "rows": In(stream.Signature(data.StructLayout({"acc": lanes * acc_bits, "last": 1}))),
                 "tile": In(stream.Signature(tile)),
-                "headers": In(data.ArrayLayout(c.beat_bytes * 8, header_buffers(c))),
+                "p_buffer": Out(range(header_buffers(c))),
+                "p_tile": Out(range(c.header_tiles)),
+                "header": In(lanes * 64),
                 "multiplier": In(16),
                 "shift": In(6),
                 "r_slot": Out(range(c.slots)),
@@ -124,11 +126,11 @@ class Drain(Unit):
         row = Signal(range(c.tokens))
         taken = Signal()
         tag = data.View(tag_layout, requantise.i.p.tag)
-        header = Signal(lanes * 64)
-        m.d.comb += header.eq(self.headers[head.buffer].word_select(head.slice, lanes * 64))
-        channel = [header.word_select(k, 64) for k in range(lanes)]
+        channel = [self.header.word_select(k, 64) for k in range(lanes)]
         m.d.comb += [
             self.r_slot.eq(head.slot),
+            self.p_buffer.eq(head.buffer),
+            self.p_tile.eq(head.slice),
             requantise.i.valid.eq(self.rows.valid & tiles.r_rdy),
             taken.eq(requantise.i.valid & requantise.i.ready),
             self.rows.ready.eq(tiles.r_rdy & requantise.i.ready),

@@ -4,6 +4,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.core.config import CoreConfig
@@ -16,14 +17,13 @@ __all__ = ["Embed"]
 class Embed(Unit):
     """Fills the residual buffer with ``wte[token] + wpe[position]``, saturating int16.
 
-    Tokens come from the token region (prompt) or from ``token`` (decoding). Requests run ahead of the data by
-    as much as the stream client of the memory allows.
+    Tokens come from the token region (prompt) or from ``token`` (decoding).
 
     Members
     -------
     start : pulse; length, position, prompt, token are read then and must stay
     busy : rows are being written
-    descriptor, stripes : stream client of the memory
+    descriptor, words : stream client of the memory; every stripe comes as words of R int16
     x_wen, x_waddr, x_wdata, x_row, x_chunk : write port of the residual buffer
     bad_token : a token of the prompt was outside the vocabulary (it was read as 0)
     """
@@ -39,7 +39,7 @@ class Embed(Unit):
                 "token": In(32),
                 "busy": Out(1),
                 "descriptor": Out(stream.Signature(data.StructLayout({"stripe": 32, "count": 32}))),
-                "stripes": In(stream.Signature(c.stripe_bytes * 8)),
+                "words": In(stream.Signature(16 * c.lanes)),
                 "x_wen": Out(1),
                 "x_waddr": Out(range(c.chunk * c.width_words)),
                 "x_wdata": Out(c.lanes * 16),
@@ -57,11 +57,20 @@ class Embed(Unit):
         c, m = self._config, Module()
         words = c.stripe_bytes // (2 * c.lanes)  # of a stripe
         row, part = Signal(range(c.chunk + 1)), Signal(range(c.row_stripes + 1))
-        token, word = Signal(32), Signal(range(max(2, words)))
+        token, word = Signal(32), Signal(range(words)) if words > 1 else Signal(1)
         chunk = Signal(range(c.width_words + 1))
-        first, second = Signal(c.stripe_bytes * 8), Signal(c.stripe_bytes * 8)
         address = Signal(range(c.chunk * c.width_words + 1))
-        m.d.comb += self.descriptor.p.count.eq(1)
+        m.submodules.kept = kept = Memory(shape=16 * c.lanes, depth=words, init=[])
+        keep, kept_word = kept.write_port(), kept.read_port(domain="comb")
+        last_word, taken = word == words - 1, self.words.valid & self.words.ready
+        m.d.comb += [
+            self.descriptor.p.count.eq(1),
+            keep.addr.eq(word),
+            keep.data.eq(self.words.payload),
+            kept_word.addr.eq(word),
+        ]
+        with m.If(taken):
+            m.d.sync += word.eq(Mux(last_word, 0, word + 1))
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
             with m.State("IDLE"):
@@ -80,11 +89,12 @@ class Embed(Unit):
                 with m.Else():
                     m.next = "ASK WTE"
             with m.State("TAKE TOKEN"):
-                m.d.comb += self.stripes.ready.eq(1)
-                with m.If(self.stripes.valid):
-                    known = self.stripes.payload[:32] < c.vocabulary
+                m.d.comb += self.words.ready.eq(1)
+                known = self.words.payload[:32] < c.vocabulary
+                with m.If(taken & (word == 0)):
                     m.d.comb += self.bad_token.eq(~known)
-                    m.d.sync += token.eq(Mux(known, self.stripes.payload[:32], 0))
+                    m.d.sync += token.eq(Mux(known, self.words.payload[:32], 0))
+                with m.If(taken & last_word):
                     m.next = "ASK WTE"
             with m.State("ASK WTE"):
                 m.d.comb += [
@@ -101,20 +111,15 @@ class Embed(Unit):
                 with m.If(self.descriptor.ready):
                     m.next = "TAKE WTE"
             with m.State("TAKE WTE"):
-                m.d.comb += self.stripes.ready.eq(1)
-                m.d.sync += first.eq(self.stripes.payload)
-                with m.If(self.stripes.valid):
+                m.d.comb += [self.words.ready.eq(1), keep.en.eq(taken)]
+                with m.If(taken & last_word):
                     m.next = "TAKE WPE"
             with m.State("TAKE WPE"):
-                m.d.comb += self.stripes.ready.eq(1)
-                m.d.sync += [second.eq(self.stripes.payload), word.eq(0)]
-                with m.If(self.stripes.valid):
-                    m.next = "WRITE"
-            with m.State("WRITE"):
-                a = first.word_select(word, c.lanes * 16)
-                b = second.word_select(word, c.lanes * 16)
+                # A stripe may be longer than the rest of the row: its last words are padding.
+                a, b = kept_word.data, self.words.payload
                 m.d.comb += [
-                    self.x_wen.eq(1),
+                    self.words.ready.eq(1),
+                    self.x_wen.eq(taken & (chunk != c.width_words)),
                     self.x_waddr.eq(address),
                     self.x_row.eq(row),
                     self.x_chunk.eq(chunk),
@@ -123,14 +128,15 @@ class Embed(Unit):
                         for k in range(c.lanes)
                     )),
                 ]  # fmt: skip
-                m.d.sync += [word.eq(word + 1), chunk.eq(chunk + 1), address.eq(address + 1)]
-                with m.If(chunk == c.width_words - 1):
-                    m.d.sync += row.eq(row + 1)
-                    with m.If(row + 1 == self.length):
-                        m.next = "IDLE"
-                    with m.Else():
-                        m.next = "ASK TOKEN"
-                with m.Elif(word == words - 1):
+                with m.If(self.x_wen):
+                    m.d.sync += [chunk.eq(chunk + 1), address.eq(address + 1)]
+                with m.If(taken & last_word):
                     m.d.sync += part.eq(part + 1)
-                    m.next = "ASK WTE"
+                    with m.If(part != c.row_stripes - 1):
+                        m.next = "ASK WTE"
+                    with m.Else():
+                        m.d.sync += row.eq(row + 1)
+                        m.next = "ASK TOKEN"
+                        with m.If(row + 1 == self.length):
+                            m.next = "IDLE"
         return m

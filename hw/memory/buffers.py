@@ -54,8 +54,8 @@ class RingMemory(TemplateUnit):
 
     Latency
     -------
-    ``rd_data`` is the row of ``rd_row`` one cycle after ``rd_en``, and holds while ``rd_en`` is low. A word can
-    be read in the cycle after ``wr_en``.
+    ``rd_data`` is the row of ``rd_row`` one cycle after ``rd_en``, and holds while ``rd_en`` is
+    low. A word can be read in the cycle after ``wr_en``.
 
     Parameters
     ----------

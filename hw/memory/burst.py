@@ -15,12 +15,13 @@ Descriptor = data.StructLayout({"stripe": 32, "count": 32})
 class BurstCutter(Unit):
     """Cuts descriptors into bursts that stay within blocks of ``limit`` words, one burst a cycle.
 
-    A block is aligned to its own size, so no burst crosses a 4 KiB boundary if a block is at most that long.
+    A block is aligned to its own size, so no burst crosses a 4 KiB boundary if a block is at most
+    that long.
 
     Latency
     -------
-    A burst leaves two cycles after its descriptor entered. Descriptors follow each other without a gap; one with
-    ``count`` 0 takes a cycle and gives nothing.
+    A burst leaves two cycles after its descriptor entered. Descriptors follow each other without a
+    gap; one with ``count`` 0 takes a cycle and gives nothing.
 
     Parameters
     ----------

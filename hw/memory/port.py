@@ -39,8 +39,8 @@ class PortShape:
     e_depth : words of the queue before ``e``, a power of two
     max_burst : words of the longest burst, a power of two; 4096 bytes are never exceeded
     outstanding : read bursts requested and not received, a power of two
-    flight : words in flight from which on W requests no more; full bandwidth needs the memory's latency in
-        cycles plus ``max_burst``
+    flight : words in flight from which on W requests no more; full bandwidth needs the memory's
+        latency in cycles plus ``max_burst``
     writes : writes not acknowledged, a power of two
     descriptors : descriptors queued for each client, a power of two
 
@@ -121,20 +121,22 @@ class PortShape:
 class MemoryPort(Unit):
     """Reads and writes one port's share of the stripes, ``port_bytes`` of each.
 
-    Four clients read: the rings W, K and V, and the stream E. A burst is requested only when its client's buffer
-    has room for it, so ``rready`` is always high and no client can block another. Among those with room, E goes
-    before K before V before W, burst by burst; a burst can be requested in every cycle. W, the bulk, also keeps
-    at most ``flight`` words requested and not received, so that the memory has no long queue in front of the
-    others.
+    Four clients read: the rings W, K and V, and the stream E. A burst is requested only when its
+    client's buffer has room for it, so ``rready`` is always high and no client can block another.
+    Among those with room, E goes before K before V before W, burst by burst; a burst can be
+    requested in every cycle. W, the bulk, also keeps at most ``flight`` words requested and not
+    received, so that the memory has no long queue in front of the others.
 
-    A ring holds ``depth`` beats of ``beat_stripes`` words each, whatever descriptors they came from. Bursts stay
-    within aligned blocks of ``shape.limits[client]`` words, at most a quarter of the ring: a consumer may therefore
-    wait for a beat while it still holds up to ``shape.window[client]`` beats, this one included.
+    A ring holds ``depth`` beats of ``beat_stripes`` words each, whatever descriptors they came
+    from. Bursts stay within aligned blocks of ``shape.limits[client]`` words, at most a quarter of
+    the ring: a consumer may therefore wait for a beat while it still holds up to
+    ``shape.window[client]`` beats, this one included.
 
     Latency
     -------
-    From an empty port, ``arvalid`` rises ``request_latency`` cycles after a descriptor was taken. A word counts
-    in ``written`` (and can be read) two cycles after its transfer on ``axi``, and is on ``e`` two cycles after it.
+    From an empty port, ``arvalid`` rises ``request_latency`` cycles after a descriptor was taken. A
+    word counts in ``written`` (and can be read) two cycles after its transfer on ``axi``, and is on
+    ``e`` two cycles after it.
 
     Parameters
     ----------
@@ -145,12 +147,13 @@ class MemoryPort(Unit):
     axi : ``Out(Axi4Signature(8 * port_bytes))``
         The memory.
     base : ``In(64)``
-        Address of stripe 0, a multiple of 4096 (the low bits are taken as 0); constant while anything is busy.
+        Address of stripe 0, a multiple of 4096 (the low bits are taken as 0); constant while
+        anything is busy.
     w_desc, k_desc, v_desc, e_desc : ``In(stream.Signature(Descriptor))``
         What each client reads.
     w, k, v : ``Out(Signature)``
-        A ring: ``written`` beats so far, modulo twice its depth, ``rd_en`` and ``rd_row`` to read a row, ``rd_data`` one cycle
-        later, ``release``.
+        A ring: ``written`` beats so far, modulo twice its depth, ``rd_en`` and ``rd_row`` to read a
+        row, ``rd_data`` one cycle later, ``release``.
     e : ``Out(stream.Signature(8 * port_bytes))``
         Words of E.
     write : ``In(stream.Signature(write_layout(port_bytes)))``

@@ -16,8 +16,8 @@ __all__ = ["RingSignature", "StripedMemory"]
 class RingSignature(Signature):
     """A ring of beats, from the side of the memory.
 
-    Beats are counted from reset, modulo 2**16, over all descriptors. The consumer reads those that have arrived
-    and that it has not released, in any order.
+    Beats are counted from reset, modulo 2**16, over all descriptors. The consumer reads those that
+    have arrived and that it has not released, in any order.
 
     Parameters
     ----------
@@ -52,13 +52,15 @@ class RingSignature(Signature):
 class StripedMemory(TemplateUnit):
     """``ports`` memory ports as one memory of stripes of ``ports * port_bytes`` bytes.
 
-    Byte ``b`` of a stripe lies in port ``b // port_bytes``. A beat is ``beat_stripes`` consecutive stripes in the
-    order of memory. All ports get the same descriptors and writes; a beat has arrived when it has in all.
+    Byte ``b`` of a stripe lies in port ``b // port_bytes``. A beat is ``beat_stripes`` consecutive
+    stripes in the order of memory. All ports get the same descriptors and writes; a beat has
+    arrived when it has in all.
 
     Latency
     -------
-    ``arvalid`` rises ``request_latency`` cycles after a descriptor was taken; ``ok`` rises ``data_latency`` cycles
-    after the last word of the beat was transferred on the last port; a stripe is on ``e`` two cycles after.
+    ``arvalid`` rises ``request_latency`` cycles after a descriptor was taken; ``ok`` rises
+    ``data_latency`` cycles after the last word of the beat was transferred on the last port; a
+    stripe is on ``e`` two cycles after.
 
     Parameters
     ----------

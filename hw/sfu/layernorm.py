@@ -5,9 +5,9 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream
 from amaranth.lib.data import ArrayLayout, StructLayout
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, Signature
 
+from hw.sfu.memory import WordMemory
 from hw.sfu.tables import RSQRT_TABLE, concatenation
 from hw.sfu.tree import radix_4, tree
 from hw.unit import TemplateUnit, Unit, place
@@ -42,7 +42,7 @@ class NormSums(TemplateUnit):
 
     def __init__(self, width: int, lanes: int) -> None:
         self.width, self.lanes = width, lanes
-        self.total_bits = (width << 15).bit_length()
+        self.total_bits = ((width << 15) - 1).bit_length() + 1
         self.squares_bits = (width << 30).bit_length()
         super().__init__(
             {
@@ -160,7 +160,7 @@ class NormLanes(TemplateUnit):
 
     def __init__(self, width: int, lanes: int) -> None:
         self.width, self.lanes = width, lanes
-        self.total_bits = (width << 15).bit_length()
+        self.total_bits = ((width << 15) - 1).bit_length() + 1
         super().__init__(
             {
                 "valid": In(1),
@@ -336,8 +336,11 @@ class LayerNorm(Unit):
         last_chunk = self.words - 1
 
         # What the job and its parameters say.
-        to, last_row = Signal(self.rows_bits), Signal(self.rows_bits)
-        epsilon, gamma_shift, known = Signal(64), Signal(4), Signal()
+        to = Signal(self.rows_bits)
+        last_row = Signal(self.rows_bits)
+        epsilon = Signal(64)
+        gamma_shift = Signal(4)
+        known = Signal()
         with m.If(self.constants.valid):
             m.d.sync += [
                 epsilon.eq(self.constants.epsilon),
@@ -355,7 +358,8 @@ class LayerNorm(Unit):
         ]
 
         # First pass: rows after the first one wait for the parameters, so that nothing behind overflows.
-        reading, row = Signal(), Signal(self.rows_bits)
+        reading = Signal()
+        row = Signal(self.rows_bits)
         m.d.comb += self.x_en.eq(reading & ((row == 0) | known))
         with m.If(self.job.valid & self.job.ready):
             m.d.sync += [
@@ -395,24 +399,24 @@ class LayerNorm(Unit):
 
         # The copy between the passes: as many words as fit between a word's write and its read.
         depth = 1 << (self.words + self._sums.latency + self._start).bit_length()
-        copy = m.submodules.copy = Memory(shape=self.lanes * 16, depth=depth, init=[])
-        write, read = copy.write_port(), copy.read_port()
-        m.d.comb += [write.en.eq(sums.valid), write.data.eq(self.x_data)]
+        copy = place(m, "copy", WordMemory(depth, self.lanes * 16))
+        m.d.comb += [copy.w_en.eq(sums.valid), copy.w_data.eq(self.x_data)]
         m.d.sync += [
-            write.addr.eq(write.addr + write.en),
-            read.addr.eq(read.addr + read.en),
+            copy.w_addr.eq(copy.w_addr + copy.w_en),
+            copy.r_addr.eq(copy.r_addr + copy.r_en),
         ]
 
         # Second pass: starts with each row's `early`; rows are at least `words` cycles apart.
-        chunk, result_row = Signal(self.chunk_bits), Signal(self.rows_bits)
-        m.d.comb += read.en.eq(root.early | (chunk != 0))
-        with m.If(read.en):
+        chunk = Signal(self.chunk_bits)
+        result_row = Signal(self.rows_bits)
+        m.d.comb += copy.r_en.eq(root.early | (chunk != 0))
+        with m.If(copy.r_en):
             m.d.sync += chunk.eq(Mux(chunk == last_chunk, 0, chunk + 1))
             with m.If(chunk == last_chunk):
                 m.d.sync += result_row.eq(Mux(result_row == last_row, 0, result_row + 1))
         final = Signal()
         m.d.comb += final.eq((chunk == last_chunk) & (result_row == last_row))
-        stages = [(read.en, chunk, Cat(result_row, final))]
+        stages = [(copy.r_en, chunk, Cat(result_row, final))]
         for k in range(1 + NormLanes.latency):
             valid = Signal(name=f"valid_{k + 1}")
             at = Signal(self.chunk_bits, name=f"chunk_{k + 1}")
@@ -421,7 +425,7 @@ class LayerNorm(Unit):
             stages.append((valid, at, tag))
         m.d.comb += [
             lanes.valid.eq(stages[1][0]),
-            lanes.x.eq(read.data),
+            lanes.x.eq(copy.r_data),
             lanes.total.eq(root.total_o),
             lanes.r.eq(root.r),
             lanes.shift.eq(root.shift),

@@ -5,10 +5,10 @@ from typing import Any
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream
 from amaranth.lib.data import ArrayLayout, StructLayout
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, Signature
 from amaranth.utils import bits_for
 
+from hw.sfu.memory import WordMemory
 from hw.sfu.tables import EXP2_TABLE, concatenation
 from hw.sfu.tree import radix_4, tree
 from hw.unit import TemplateUnit, Unit, place
@@ -303,13 +303,12 @@ class Softmax(Unit):
 
         # Scores: a memory, and the maximum of every row.
         depth = self.slots * self.tokens * self.chunks
-        scores = m.submodules.scores = Memory(shape=self.lanes * 16, depth=depth, init=[])
-        write, read = scores.write_port(), scores.read_port()
+        scores = place(m, "scores", WordMemory(depth, self.lanes * 16))
         score_tag = Signal(self._score_tag)
         m.d.comb += [
-            write.en.eq(score.valid),
-            write.addr.eq(self._address(score.slot, score.row, score.chunk)),
-            write.data.eq(score.data),
+            scores.w_en.eq(score.valid),
+            scores.w_addr.eq(self._address(score.slot, score.row, score.chunk)),
+            scores.w_data.eq(score.data),
             score_tag.where.slot.eq(score.slot),
             score_tag.where.row.eq(score.row),
             score_tag.first.eq(score.first),
@@ -324,18 +323,26 @@ class Softmax(Unit):
         )
         found = Signal(self._score_tag)
         m.d.comb += found.eq(maximum.tag_o)
-        best = maxima[found.where.slot][found.where.row]
-        with m.If(maximum.valid_o & (found.first | (maximum.largest > best))):
-            m.d.sync += best.eq(maximum.largest[:16].as_signed())
+        for s in range(self.slots):
+            for t in range(self.tokens):
+                chosen = (found.where.slot == s) & (found.where.row == t)
+                better = found.first | (maximum.largest > maxima[s][t])
+                with m.If(maximum.valid_o & chosen & better):
+                    m.d.sync += maxima[s][t].eq(maximum.largest[:16].as_signed())
 
         # Items: the next one waits until its maxima are known, and then until its predecessor is read.
-        waiting, ahead = Signal(), Signal(self.item_layout)
+        waiting = Signal()
+        ahead = Signal(self.item_layout)
         left = Signal(range(self.wait))
-        reading, item = Signal(), Signal(self.item_layout)
-        row, chunk = Signal(self.row_bits), Signal(self.chunk_bits)
+        reading = Signal()
+        item = Signal(self.item_layout)
+        row = Signal(self.row_bits)
+        chunk = Signal(self.chunk_bits)
         columns = Signal(bits_for(self.context + self.tokens))
         remaining = Signal.like(columns)
-        last_chunk, last_row, take = Signal(), Signal(), Signal()
+        last_chunk = Signal()
+        last_row = Signal()
+        take = Signal()
         m.d.comb += [
             last_chunk.eq(chunk + 1 == item.chunks),
             last_row.eq(row + 1 == item.rows),
@@ -374,9 +381,9 @@ class Softmax(Unit):
         # A word of scores, and what accompanies it.
         word_tag = Signal(self._word_tag)
         m.d.comb += [
-            read.en.eq(reading),
-            read.addr.eq(self._address(item.slot, row, chunk)),
-            exp2.data.eq(read.data),
+            scores.r_en.eq(reading),
+            scores.r_addr.eq(self._address(item.slot, row, chunk)),
+            exp2.data.eq(scores.r_data),
             exp2.tag.eq(word_tag),
         ]
         m.d.sync += [
@@ -395,23 +402,20 @@ class Softmax(Unit):
         p_tag = Signal(self._word_tag)
         m.d.comb += p_tag.eq(exp2.p_tag)
         for t in range(self.tokens):
-            bank = m.submodules[f"p_{t}"] = Memory(
-                shape=self.lanes * 7, depth=self.slots * self.chunks, init=[]
-            )
-            p_write, p_read = bank.write_port(), bank.read_port()
+            bank = place(m, f"p_{t}", WordMemory(self.slots * self.chunks, self.lanes * 7))
             m.d.comb += [
-                p_write.en.eq(exp2.p_valid & (p_tag.where.row == t)),
-                p_write.addr.eq(p_tag.where.slot * self.chunks + p_tag.chunk),
-                p_write.data.eq(exp2.p),
-                p_read.en.eq(self.p_en),
-                p_read.addr.eq(self.p_slot * self.chunks + self.p_chunk),
-                self.p_data[t].eq(Cat(
-                    Cat(p_read.data.word_select(lane, 7), 0) for lane in range(self.lanes)
-                )),
+                bank.w_en.eq(exp2.p_valid & (p_tag.where.row == t)),
+                bank.w_addr.eq(p_tag.where.slot * self.chunks + p_tag.chunk),
+                bank.w_data.eq(exp2.p),
+                bank.r_en.eq(self.p_en),
+                bank.r_addr.eq(self.p_slot * self.chunks + self.p_chunk),
             ]
+            for lane in range(self.lanes):
+                m.d.comb += self.p_data[t][lane].eq(bank.r_data.word_select(lane, 7))
 
         # Sums and their reciprocals.
-        sum_tag, row_tag = Signal(self._word_tag), Signal(self._row_tag)
+        sum_tag = Signal(self._word_tag)
+        row_tag = Signal(self._row_tag)
         m.d.comb += [
             sum_tag.eq(exp2.sum_tag),
             row_tag.where.eq(sum_tag.where),
@@ -428,10 +432,11 @@ class Softmax(Unit):
             Array(Signal(22, name=f"reciprocal_{s}_{t}") for t in range(self.tokens))
             for s in range(self.slots)
         )
-        with m.If(reciprocal.valid_o):
-            m.d.sync += pairs[known.where.slot][known.where.row].eq(
-                Cat(reciprocal.multiplier_o, reciprocal.shift_o)
-            )
+        for s in range(self.slots):
+            for t in range(self.tokens):
+                chosen = (known.where.slot == s) & (known.where.row == t)
+                with m.If(reciprocal.valid_o & chosen):
+                    m.d.sync += pairs[s][t].eq(Cat(reciprocal.multiplier_o, reciprocal.shift_o))
         m.d.sync += self.done.eq(reciprocal.valid_o & known.final)
         for t in range(self.tokens):
             pair = pairs[self.r_slot][t]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from tests.bench import run_bench
 from tests.hw.cocotb_arrays import DEVICES
 
 
-def test_simulation(tmp_path) -> None:
+def test_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))  # cocotb's runner hands on sys.path
     run_bench(DEVICES, "cocotb_arrays", tmp_path)
 
 
-def test_lint(tmp_path) -> None:
+def test_lint(tmp_path: Path) -> None:
     for name, engine in DEVICES.items():
         source = tmp_path / f"{engine.module_name}.sv"
         source.write_text(engine.render())
@@ -28,7 +30,7 @@ def test_lint(tmp_path) -> None:
         assert lint.returncode == 0 and "%Warning" not in lint.stderr, f"{name}: {lint.stderr}"
 
 
-def test_yosys_reads_it(tmp_path) -> None:
+def test_yosys_reads_it(tmp_path: Path) -> None:
     """No latches, loops or undriven wires; no memories; one multiplier a MAC."""
     script, engines = [], [e for n, e in DEVICES.items() if n.endswith(("_2_8_8", "_3_5_7", "_1_1_1"))]
     for engine in engines:

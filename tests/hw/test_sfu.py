@@ -20,34 +20,18 @@ from hw.unit import Unit
 from sim import verilator
 from sim.golden import ops
 from tests.bench import run_bench
+from tests.hw.cocotb_sfu import UNITS
 
 
-def units() -> dict[str, Unit]:
-    """What stands on the bench; tests/hw/cocotb_sfu.py asks it for sizes, latencies and cycles."""
-    return {
-        "requantise": Requantise(lanes=4, acc_bits=32, tag_bits=5),
-        "requantise_narrow": Requantise(lanes=2, acc_bits=20, tag_bits=1),
-        "activation": Activation(lanes=5, tag_bits=4),
-        "argmax": ArgMax(lanes=8, index_bits=10),
-        "argmax_odd": ArgMax(lanes=5, index_bits=7),
-        "layernorm": LayerNorm(width=64, lanes=8, rows_bits=3, beat_bytes=64),
-        "layernorm_odd": LayerNorm(width=24, lanes=4, rows_bits=2, beat_bytes=16),
-        "layernorm_word": LayerNorm(width=8, lanes=8, rows_bits=4, beat_bytes=96),
-        "layernorm_long": LayerNorm(width=1280, lanes=8, rows_bits=2, beat_bytes=128),
-        "softmax": Softmax(tokens=4, lanes=8, context=64, slots=4),
-        "softmax_odd": Softmax(tokens=3, lanes=6, context=42, slots=3),
-        "softmax_decode": Softmax(tokens=1, lanes=4, context=32, slots=2),
-    }
-
-
-def test_on_verilator(tmp_path: Path) -> None:
-    run_bench(units(), "cocotb_sfu", tmp_path)
+def test_on_verilator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))  # cocotb's runner hands on sys.path
+    run_bench(UNITS, "cocotb_sfu", tmp_path)
 
 
 class TestRtl:
     @pytest.mark.parametrize("name", ["requantise", "activation", "argmax_odd", "layernorm", "softmax"])
     def test_tools_read_it_without_warnings(self, name: str, tmp_path: Path) -> None:
-        emission = emit(units()[name])
+        emission = emit(UNITS[name])
         for file, text in emission.files.values():
             (tmp_path / file).write_text(text)
         files = [file for file, _ in emission.files.values()]
@@ -55,7 +39,7 @@ class TestRtl:
             if file.endswith(".sv"):
                 _verilator(["-Wall", file], tmp_path)
         # What Amaranth's back end writes has its own style.
-        style = ["PROCASSINIT", "UNUSEDSIGNAL", "WIDTHEXPAND", "WIDTHTRUNC"]
+        style = ["PROCASSINIT", "UNUSEDSIGNAL", "WIDTHEXPAND", "WIDTHTRUNC", "CASEOVERLAP"]
         _verilator(["-Wall", *(f"-Wno-{w}" for w in style), "--top", emission.top, *files], tmp_path)
         script = f"read_verilog -sv {' '.join(files)}; hierarchy -check -top {emission.top}; proc; check -assert"
         run = subprocess.run(

@@ -58,14 +58,14 @@ class TestActivation:
     def test_error_before_requantisation(self) -> None:
         index = np.clip(((self.Z + 8) >> 4) + 512, 0, 1023)
         gated = ops.round_shift(self.Z * ops.GATE_TABLE["gelu"][index], 15) / 2.0**ops.GATE_FRACTION
-        assert np.abs(gated - self.exact()).max() < 0.004
+        assert np.abs(gated - self.exact()).max() < 0.0025
 
     @pytest.mark.parametrize("step", [1 / 16, 1 / 32, 1 / 100])
     def test_error_of_the_result(self, step: float) -> None:
         multiplier = round(2**20 / 1024 / step)
         found = ops.gated_activation(self.Z, multiplier, 20)
         exact = np.clip(self.exact() / step, -128, 127)
-        assert np.abs(found - exact).max() <= 0.5 + 0.004 / step + 0.1
+        assert np.abs(found - exact).max() <= 0.51 + 0.0025 / step
         assert found.max() == 127
 
     def test_table_is_16_bits(self) -> None:
@@ -165,7 +165,7 @@ class TestSoftmax:
 
 
 class TestReciprocal:
-    TOTALS = [*range(1, 300), 127, 127 * 1024, 2**24 - 1, 2**23, 2**23 - 1]
+    TOTALS = (*range(1, 300), 127, 127 * 1024, 2**24 - 1, 2**23, 2**23 - 1)
 
     @pytest.mark.parametrize("multiplier", [2**14, 20011, 2**15 - 1])
     def test_error(self, multiplier: int) -> None:

@@ -1,0 +1,252 @@
+"""Drawings for the report: numbers in, SVG out. Colours are CSS classes of the page that holds them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Bar", "Dot", "Part", "Span", "gantt", "meters", "roofline", "stack"]
+
+WIDTH = 920
+
+
+class _Drawing:
+    """Shapes of one picture, in the order in which they are painted."""
+
+    def __init__(self, height: float, label: str, width: float = WIDTH) -> None:
+        self._parts = [
+            f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
+        ]
+
+    def rect(
+        self, x: float, y: float, w: float, h: float, css: str, title: str = "", radius: float = 0
+    ) -> None:
+        rounded = f' rx="{radius:g}"' if radius else ""
+        box = f'x="{x:.2f}" y="{y:.2f}" width="{max(w, 0):.2f}" height="{h:.2f}"{rounded}'
+        self._add("rect", box, css, title)
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, css: str) -> None:
+        self._add("line", f'x1="{x1:.2f}" y1="{y1:.2f}" x2="{x2:.2f}" y2="{y2:.2f}"', css)
+
+    def path(self, points: Sequence[tuple[float, float]], css: str) -> None:
+        self._add("path", 'd="M' + " L".join(f"{x:.2f} {y:.2f}" for x, y in points) + '"', css)
+
+    def circle(self, x: float, y: float, r: float, css: str, title: str = "") -> None:
+        self._add("circle", f'cx="{x:.2f}" cy="{y:.2f}" r="{r:g}"', css, title)
+
+    def text(
+        self, x: float, y: float, text: str, css: str = "label", anchor: str = "start", turn: int = 0
+    ) -> None:
+        turned = f' transform="rotate({turn} {x:.2f} {y:.2f})"' if turn else ""
+        place = f'x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}"{turned}'
+        self._parts.append(f'<text {place} class="{css}">{escape(text)}</text>')
+
+    def _add(self, tag: str, attributes: str, css: str, title: str = "") -> None:
+        inner = f"><title>{escape(title)}</title></{tag}>" if title else "/>"
+        self._parts.append(f'<{tag} {attributes} class="{css}"{inner}')
+
+    def __str__(self) -> str:
+        return "\n".join([*self._parts, "</svg>"])
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point of the roofline plot: ``x`` operations a byte, ``y`` operations a second; ``css`` its class."""
+
+    x: float
+    y: float
+    label: str
+    css: str
+    title: str
+
+
+def roofline(dots: Sequence[Dot], *, peak: float, slope: float, unit: str) -> str:
+    """Operations per second over operations per byte, both logarithmic, below ``min(peak, slope * x)``.
+
+    Parameters
+    ----------
+    dots : what was reached.
+    peak : operations a second that the multipliers can do.
+    slope : bytes a second that the memory grants.
+    unit : what an operation is called.
+    """
+    ridge = peak / slope
+    low_x = min([ridge / 4, *(d.x / 4 for d in dots)])
+    high_x = max([ridge * 4, *(d.x * 3 for d in dots)])
+    low_y = min([peak / 10, *(d.y / 3 for d in dots)])
+    high_y = peak * 1.8
+    left, right, top, bottom = 74, WIDTH - 18, 14, 326
+    drawing = _Drawing(376, "Roofline", WIDTH)
+
+    def at_x(x: float) -> float:
+        return left + (right - left) * math.log(x / low_x) / math.log(high_x / low_x)
+
+    def at_y(y: float) -> float:
+        return bottom - (bottom - top) * math.log(y / low_y) / math.log(high_y / low_y)
+
+    for value in _decades(low_x, high_x):
+        x = at_x(value)
+        drawing.line(x, top, x, bottom, "grid")
+        drawing.text(x, bottom + 18, _number(value).strip(), "label", "middle")
+    for value in _decades(low_y, high_y):
+        y = at_y(value)
+        drawing.line(left, y, right, y, "grid")
+        drawing.text(left - 8, y + 4, _number(value).strip(), "label", "end")
+    start = max(low_x, low_y / slope)
+    roof = [(at_x(start), at_y(slope * start)), (at_x(ridge), at_y(peak)), (right, at_y(peak))]
+    drawing.path(roof, "roof")
+    drawing.text(right - 4, at_y(peak) - 8, f"{_number(peak)}{unit}/s: all multipliers", "label", "end")
+    angle = -math.degrees(
+        math.atan2(roof[0][1] - roof[1][1], roof[1][0] - roof[0][0]) if roof[1][0] > roof[0][0] else 0
+    )
+    along = 0.25
+    x = roof[0][0] + along * (roof[1][0] - roof[0][0])
+    y = roof[0][1] + along * (roof[1][1] - roof[0][1])
+    drawing.text(x - 6, y - 8, f"{_number(slope)}B/s: memory", "label", "start", round(angle))
+    groups: list[list[Dot]] = []
+    for dot in sorted(dots, key=lambda d: (d.css, d.x)):
+        drawing.circle(at_x(dot.x), at_y(dot.y), 5.5, f"dot {dot.css}", dot.title)
+        last = groups[-1][-1] if groups else dot
+        near = abs(at_x(dot.x) - at_x(last.x)) < 26 and abs(at_y(dot.y) - at_y(last.y)) < 18
+        if groups and last.css == dot.css and near:
+            groups[-1].append(dot)
+        else:
+            groups.append([dot])
+    for group in groups:
+        labels = [d.label for d in sorted(group, key=lambda d: dots.index(d))]
+        text = f"{labels[0]} to {labels[-1]}" if len(labels) > 2 else ", ".join(labels)
+        xs, ys = [at_x(d.x) for d in group], [at_y(d.y) for d in group]
+        if max(d.x for d in group) < ridge:  # below the slope there is room on the right
+            drawing.text(max(xs) + 11, sum(ys) / len(ys) + 4, text, "label strong")
+        else:
+            drawing.text(sum(xs) / len(xs), max(ys) + 20, text, "label strong", "middle")
+    drawing.text((left + right) / 2, bottom + 42, f"{unit} per byte from memory", "label", "middle")
+    drawing.text(16, (top + bottom) / 2, f"{unit}/s", "label", "middle", -90)
+    return str(drawing)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A row of a Gantt chart, from ``start`` to ``end``.
+
+    Attributes
+    ----------
+    label : of the row
+    css : class of the bar
+    upper, lower : parts of the span, 0 to 1, that the upper and the lower stripe inside fill
+    note : at the end of the row
+    title : shown under the pointer
+    """
+
+    label: str
+    start: float
+    end: float
+    css: str
+    upper: float
+    lower: float
+    note: str
+    title: str
+
+
+def gantt(spans: Sequence[Span], *, unit: str) -> str:
+    """One row for each span, on a common axis that begins with the first one."""
+    begin = min(s.start for s in spans)
+    length = max(s.end for s in spans) - begin or 1
+    left, right, row = 96, WIDTH - 190, 26
+    bottom = 8 + row * len(spans)
+    drawing = _Drawing(bottom + 40, "Schedule")
+    scale = (right - left) / length
+    step = _step(length)
+    for k in range(int(length / step) + 1):
+        x = left + k * step * scale
+        drawing.line(x, 4, x, bottom, "grid")
+        drawing.text(x, bottom + 16, f"{k * step:,.0f}", "label", "middle")
+    drawing.text(right, bottom + 34, unit, "label", "end")
+    for k, span in enumerate(spans):
+        x, y = left + (span.start - begin) * scale, 6 + row * k
+        w = max((span.end - span.start) * scale, 1.5)
+        drawing.text(left - 10, y + 14, span.label, "label strong", "end")
+        drawing.rect(x, y, w, row - 8, f"{span.css} pale", span.title, 2)
+        drawing.rect(x, y + 1, w * min(span.upper, 1), (row - 8) / 2 - 1.5, "engine", span.title)
+        drawing.rect(
+            x, y + (row - 8) / 2 + 0.5, w * min(span.lower, 1), (row - 8) / 2 - 1.5, "memory", span.title
+        )
+        drawing.text(right + 12, y + 14, span.note, "label")
+    return str(drawing)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of `meters`: ``used`` of ``available``."""
+
+    label: str
+    used: float
+    available: float
+
+
+def meters(bars: Sequence[Bar]) -> str:
+    """How much of each thing is used; a bar that goes beyond its frame is too much."""
+    left, right, row = 70, WIDTH - 250, 34
+    drawing = _Drawing(row * len(bars) + 6, "Resources")
+    for k, bar in enumerate(bars):
+        y = 6 + row * k
+        part = bar.used / bar.available if bar.available else (math.inf if bar.used else 0)
+        over = part > 1
+        drawing.text(left - 12, y + 16, bar.label, "label strong", "end")
+        drawing.rect(left, y, right - left, row - 10, "frame", radius=3)
+        css = "bad" if over else "good"
+        drawing.rect(left, y, (right - left) * min(part, 1), row - 10, css, radius=3)
+        share = "none there" if math.isinf(part) else f"{100 * part:.1f} %"
+        note = f"{bar.used:,.0f} of {bar.available:,.0f}  ({share})"
+        drawing.text(right + 12, y + 16, note, "label warn" if over else "label")
+    return str(drawing)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of `stack`."""
+
+    label: str
+    size: float
+    css: str
+    title: str
+
+
+def stack(parts: Sequence[Part]) -> str:
+    """One bar cut into pieces as wide as their sizes; the small ones have no label."""
+    total = sum(p.size for p in parts) or 1
+    drawing = _Drawing(48, "Memory map")
+    x = 0.0
+    for part in parts:
+        w = WIDTH * part.size / total
+        drawing.rect(x, 4, w, 40, f"{part.css} part", part.title)
+        if w > 9 * len(part.label) + 8:
+            drawing.text(x + w / 2, 29, part.label, "inside", "middle")
+        x += w
+    return str(drawing)
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Powers of ten of a range, with 2 and 5 times them if there are few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = (1, 2, 5) if high / low < 1000 else (1,)
+    return [f * 10.0**p for p in powers for f in fine if low <= f * 10.0**p <= high]
+
+
+def _step(length: float) -> float:
+    """A round distance of about eight to a length."""
+    power = 10 ** math.floor(math.log10(length / 8 or 1)) if length > 8 else 1
+    return next(power * f for f in (1, 2, 5, 10) if length / (power * f) <= 10)
+
+
+def _number(value: float) -> str:
+    """A number with a metric prefix: ``1.8 T``; the unit follows without a space."""
+    if value < 1000:
+        return f"{value:g} " if value >= 1 else f"{value:g}"
+    for prefix in ("k", "M", "G", "T", "P"):
+        value /= 1000
+        if value < 1000:
+            return f"{value:.4g} {prefix}"
+    return f"{value:.4g} E"

@@ -1,0 +1,228 @@
+"""The cycle model of a memory port: prefetchers that share it, a memory with a latency and a bandwidth.
+
+Ports are alike and get the same requests, so one stands for all; only writes differ. Nothing is stepped cycle by
+cycle: the model goes from one requested burst to the next, which is exact because words of a burst follow each
+other. It is lazy: it has come as far as somebody asked, and takes releases, descriptors and writes with the times
+at which they happened.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+
+from schedules.errors import ScheduleError
+from schedules.machine import Machine, ReadClient
+
+__all__ = ["Port"]
+
+NEVER = 1 << 60
+QUEUE = 3
+"""Cycles from a descriptor's transfer until the burst cutter offers its first burst: queue, cutter, burst."""
+
+
+@dataclass
+class _Client:
+    """A prefetcher: what it has to read, the room in its buffer, and when its words arrived."""
+
+    shape: ReadClient
+    words_per_beat: int
+    room: int
+    descriptors: deque[tuple[int, int, int]] = field(default_factory=deque)  # time, word, words left
+    releases: deque[tuple[int, int]] = field(default_factory=deque)  # time, words
+    offered: int = 0  # the cutter has the next burst from then on
+    received: int = 0
+    beats: list[int] = field(default_factory=list)  # cycle of the last word of every beat
+
+    def burst(self) -> int:
+        """Words of the next burst."""
+        _, word, left = self.descriptors[0]
+        return min(left, self.shape.burst - word % self.shape.burst)
+
+    def ready(self) -> int:
+        """The first cycle in which its next burst may be requested, as far as is known."""
+        if not self.descriptors:
+            return NEVER
+        at, need = max(self.offered, self.descriptors[0][0] + QUEUE), self.burst() - self.room
+        if need <= 0:
+            return at
+        for time, words in self.releases:
+            need -= words
+            if need <= 0:
+                return max(at, time + 1)
+        return NEVER
+
+    def take(self, cycle: int) -> int:
+        """Request the next burst; its words."""
+        words = self.burst()
+        time, word, left = self.descriptors[0]
+        while self.releases and self.releases[0][0] < cycle:
+            self.room += self.releases.popleft()[1]
+        self.room -= words
+        self.offered = cycle + 1
+        if left == words:
+            self.descriptors.popleft()
+        else:
+            self.descriptors[0] = (time, word + words, left - words)
+        return words
+
+
+class Port:
+    """One memory port and the memory behind it.
+
+    Parameters
+    ----------
+    machine : sizes and latencies.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        per_beat = machine.beat_words
+        self._clients = {
+            name: _Client(shape, 1 if name == "e" else per_beat, shape.words)
+            for name, shape in machine.clients
+        }
+        self._now = 0  # every request before this cycle has been made
+        self._asked = 0  # words requested
+        self._spans: deque[tuple[int, int, int]] = deque()  # words before, first cycle, words: of bursts received
+        self._ends: deque[int] = deque()  # last cycles of bursts, newest last
+        self._period = Fraction(machine.port_bytes) / machine.port_rate  # cycles of a word
+        self._next = Fraction(0)  # the memory can give the next word
+        self._busy: deque[tuple[int, int]] = deque()  # cycles with a word, as [first, end)
+        self._open: list[deque[int]] = [deque() for _ in range(machine.ports)]  # awvalid of unanswered writes
+        self._wrote = [0] * machine.ports  # next cycle for a written word
+        self._answers: list[list[int]] = [[] for _ in range(machine.ports)]
+        self.words = 0
+        """Words read so far."""
+
+    # ---- What happens outside ---------------------------------------------------------------------
+
+    def read(self, client: str, cycle: int, word: int, words: int) -> None:
+        """A descriptor was taken."""
+        if words:
+            self._clients[client].descriptors.append((cycle, word, words))
+
+    def release(self, client: str, cycle: int, beats: int = 1) -> None:
+        """Beats (words of ``e``) are no longer needed."""
+        c = self._clients[client]
+        c.releases.append((cycle, beats * c.words_per_beat))
+
+    def arrival(self, client: str, beat: int) -> int:
+        """The cycle in which the last word of a beat is transferred.
+
+        Raises
+        ------
+        ScheduleError
+            If it never is: nobody asks for it, or its room is never freed.
+        """
+        beats = self._clients[client].beats
+        while len(beats) <= beat:
+            if not self._advance():
+                raise ScheduleError(f"Prefetcher {client} stands still: beat {beat} of it never arrives")
+        return beats[beat]
+
+    def write(self, port: int, cycle: int) -> int:
+        """Give a write to a port, not before ``cycle``; the cycle in which all ports could take it."""
+        limit = self._machine.writes
+        for p in range(self._machine.ports):
+            taken = len(self._answers[p]) + len(self._open[p])
+            if taken >= limit:
+                cycle = max(cycle, self._answer(p, taken - limit) + 1)
+        self._open[port].append(cycle + self._machine.write_latency)
+        return cycle
+
+    def quiet(self) -> int:
+        """The cycle in which no write is open any more, so far."""
+        last = 0
+        for p in range(self._machine.ports):
+            count = len(self._answers[p]) + len(self._open[p])
+            if count:
+                last = max(last, self._answer(p, count - 1) + 1)
+        return last
+
+    # ---- The memory -------------------------------------------------------------------------------
+
+    def _answer(self, port: int, index: int) -> int:
+        """The cycle in which a write was answered."""
+        answers = self._answers[port]
+        while True:
+            self._settle(port)
+            if len(answers) > index:
+                return answers[index]
+            if not self._advance():
+                self._now += self._machine.memory_latency + 1
+
+    def _settle(self, port: int) -> None:
+        """Place written words in cycles without a read; reads go first, and are known for the memory's latency."""
+        known = self._now + self._machine.memory_latency
+        waiting = self._open[port]
+        while waiting:
+            cycle = max(waiting[0] + 1, self._wrote[port])
+            for first, end in self._busy:
+                if first <= cycle < end:
+                    cycle = end
+            if cycle > known:
+                return
+            waiting.popleft()
+            self._wrote[port] = cycle + ceil(self._period)
+            self._answers[port].append(cycle + self._machine.memory_latency)
+
+    def _advance(self) -> bool:
+        """Request the next burst; False if nobody wants one."""
+        chosen, cycle = None, NEVER
+        for client in self._clients.values():
+            ready = client.ready()
+            if client.shape.flight is not None and ready < NEVER:
+                ready = max(ready, self._flown(client.shape.flight))
+            if ready <= self._now:
+                chosen, cycle = client, self._now
+                break
+            if ready < cycle:
+                chosen, cycle = client, ready
+        if chosen is None:
+            return False
+        machine = self._machine
+        if len(self._ends) >= machine.bursts:
+            cycle = max(cycle, self._ends[-machine.bursts] + 1)
+        words = chosen.take(cycle)
+        address = cycle + 1
+        if len(self._ends) >= machine.memory_outstanding:
+            address = max(address, self._ends[-machine.memory_outstanding] + 1)
+        self._serve(chosen, words, address + machine.memory_latency)
+        self._now = max(cycle + 1, address)
+        return True
+
+    def _serve(self, client: _Client, words: int, earliest: int) -> None:
+        """Transfer a burst, not before ``earliest``."""
+        self._next = max(self._next, Fraction(earliest))
+        first = ceil(self._next)
+        per_beat = client.words_per_beat
+        missing = -client.received % per_beat or per_beat
+        for word in range(missing, words + 1, per_beat):
+            client.beats.append(ceil(self._next + (word - 1) * self._period))
+        last = ceil(self._next + (words - 1) * self._period)
+        self._next += words * self._period
+        client.received += words
+        self._spans.append((self._asked, first, words))
+        self._asked += words
+        self.words += words
+        self._ends.append(last)
+        if len(self._ends) > 1024:
+            self._ends.popleft()
+        if self._busy and self._busy[-1][1] >= first:
+            first = self._busy.pop()[0]
+        self._busy.append((first, last + 1))
+        while len(self._busy) > 64:
+            self._busy.popleft()
+
+    def _flown(self, flight: int) -> int:
+        """The first cycle in which fewer than ``flight`` words are requested and not received."""
+        word = self._asked - flight  # when it has been received, there are that few
+        if word < 0:
+            return 0
+        while self._spans[0][0] + self._spans[0][2] <= word:
+            self._spans.popleft()
+        before, first, _ = self._spans[0]
+        return ceil(first + (word - before) * self._period) + 1
