@@ -6,7 +6,7 @@
 #   make test-slow  the tests that take minutes each
 #   make lint       format, lint, types, who may import whom
 #   make format     what can be repaired of that
-#   make bench      the benchmarks, with the ideal beside each figure
+#   make bench      the benchmarks, with the ideal beside each figure (BENCH=name: one of them)
 #   make clean      remove build/; make distclean: .venv too
 
 PYTHON ?= python3
@@ -14,6 +14,7 @@ VENV   ?= .venv
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 PROMPT ?= In the beginning
 TOKENS ?= 64
+BENCH  ?= $(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -49,7 +50,8 @@ format: $(VENV)/.has-dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.has-hwgen
-	$(BIN)/python -m benchmarks $(ARGS)
+	@for name in $(BENCH); do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 clean:
 	rm -rf build

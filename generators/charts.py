@@ -1,4 +1,4 @@
-"""Drawings for the report: numbers in, SVG out. Colours are CSS classes of the page that holds them."""
+"""Drawings for the report: numbers in, SVG out. Colours are CSS classes of the page around them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ class _Drawing:
         self._add("circle", f'cx="{x:.2f}" cy="{y:.2f}" r="{r:g}"', css, title)
 
     def text(
-        self, x: float, y: float, text: str, css: str = "label", anchor: str = "start", turn: int = 0
+        self,
+        x: float,
+        y: float,
+        text: str,
+        css: str = "label",
+        anchor: str = "start",
+        turn: int = 0,
     ) -> None:
         turned = f' transform="rotate({turn} {x:.2f} {y:.2f})"' if turn else ""
         place = f'x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}"{turned}'
@@ -53,7 +59,7 @@ class _Drawing:
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of the roofline plot: ``x`` operations a byte, ``y`` operations a second; ``css`` its class."""
+    """A point of the roofline plot: ``x`` operations a byte, ``y`` operations a second."""
 
     x: float
     y: float
@@ -63,7 +69,7 @@ class Dot:
 
 
 def roofline(dots: Sequence[Dot], *, peak: float, slope: float, unit: str) -> str:
-    """Operations per second over operations per byte, both logarithmic, below ``min(peak, slope * x)``.
+    """Operations per second over operations per byte, logarithmic, below ``min(peak, slope * x)``.
 
     Parameters
     ----------
@@ -97,14 +103,13 @@ def roofline(dots: Sequence[Dot], *, peak: float, slope: float, unit: str) -> st
     start = max(low_x, low_y / slope)
     roof = [(at_x(start), at_y(slope * start)), (at_x(ridge), at_y(peak)), (right, at_y(peak))]
     drawing.path(roof, "roof")
-    drawing.text(right - 4, at_y(peak) - 8, f"{_number(peak)}{unit}/s: all multipliers", "label", "end")
-    angle = -math.degrees(
-        math.atan2(roof[0][1] - roof[1][1], roof[1][0] - roof[0][0]) if roof[1][0] > roof[0][0] else 0
+    drawing.text(
+        right - 4, at_y(peak) - 8, f"{_number(peak)}{unit}/s: all multipliers", "label", "end"
     )
-    along = 0.25
-    x = roof[0][0] + along * (roof[1][0] - roof[0][0])
-    y = roof[0][1] + along * (roof[1][1] - roof[0][1])
-    drawing.text(x - 6, y - 8, f"{_number(slope)}B/s: memory", "label", "start", round(angle))
+    right_by, up_by = roof[1][0] - roof[0][0], roof[0][1] - roof[1][1]
+    x, y = roof[0][0] + right_by / 4 - 6, roof[0][1] - up_by / 4 - 8
+    angle = -round(math.degrees(math.atan2(up_by, right_by)))
+    drawing.text(x, y, f"{_number(slope)}B/s: memory", "label", "start", angle)
     groups: list[list[Dot]] = []
     for dot in sorted(dots, key=lambda d: (d.css, d.x)):
         drawing.circle(at_x(dot.x), at_y(dot.y), 5.5, f"dot {dot.css}", dot.title)
@@ -168,11 +173,10 @@ def gantt(spans: Sequence[Span], *, unit: str) -> str:
         x, y = left + (span.start - begin) * scale, 6 + row * k
         w = max((span.end - span.start) * scale, 1.5)
         drawing.text(left - 10, y + 14, span.label, "label strong", "end")
-        drawing.rect(x, y, w, row - 8, f"{span.css} pale", span.title, 2)
-        drawing.rect(x, y + 1, w * min(span.upper, 1), (row - 8) / 2 - 1.5, "engine", span.title)
-        drawing.rect(
-            x, y + (row - 8) / 2 + 0.5, w * min(span.lower, 1), (row - 8) / 2 - 1.5, "memory", span.title
-        )
+        half = (row - 8) / 2
+        drawing.rect(x, y, w, 2 * half, f"{span.css} pale", span.title, 2)
+        for top, part, css in ((1, span.upper, "engine"), (half + 0.5, span.lower, "memory")):
+            drawing.rect(x, y + top, w * min(part, 1), half - 1.5, css, span.title)
         drawing.text(right + 12, y + 14, span.note, "label")
     return str(drawing)
 

@@ -1,14 +1,15 @@
 """The report of a build: ``report.json`` for programs, ``report.html`` for people.
 
-``docs/report.md`` describes every key. All cycles come from the cycle model (``schedules.cycles``); this file adds
-what is ideal, compares, and draws. The page is made from the JSON alone, so that ``hwgen synth`` can replace the
-estimate of resources by what it counted and write both again.
+``docs/report.md`` describes every key. All cycles come from the cycle model (``schedules.cycles``);
+this file adds what is ideal, compares, and draws. The page is made from the JSON alone, so that
+``hwgen synth`` can replace the estimate of resources by what it counted and write both again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +26,8 @@ from generators.machine import measure
 from generators.plan import Plan
 from generators.synth import Resources, SynthesisResult
 from hw.core.config import CoreConfig
-from schedules.cycles import Pass, predict
-from schedules.schedule import Prediction, Schedule
+from schedules.cycles import Pass, bound, ideal, play
+from schedules.schedule import Schedule
 
 __all__ = ["VERSION", "Report", "apply_synthesis", "make_report", "render", "write_report"]
 
@@ -347,6 +348,14 @@ def _parameters(card: ModelCard) -> int:
     return total
 
 
+@dataclass(frozen=True)
+class _Played:
+    """A pass as the cycle model plays it: cycles of all, and of each phase first start, end, sum."""
+
+    cycles: int
+    phases: dict[str, tuple[int, int, int]]
+
+
 class _Speed:
     """Predictions of the cycle model beside what is ideal."""
 
@@ -355,6 +364,8 @@ class _Speed:
         self._machine = measure(config, board)
         self._hertz = board.clock_mhz * 1e6
         self._runs = {s.name: s.repeat for s in schedule.sections}
+        self._section = max(schedule.sections, key=lambda s: s.repeat)
+        self._known: dict[tuple[Pass, int | None], _Played] = {}
         self.lanes = config.tokens * config.lanes**2
         self.bytes_per_cycle = float(self._machine.bytes_per_cycle)
 
@@ -371,11 +382,8 @@ class _Speed:
         return self._point([Pass(1, context - 1, True)])
 
     def _point(self, passes: Sequence[Pass]) -> Point:
-        played = [predict(self._schedule, self._machine, p) for p in passes]
-        cycles = sum(p.total for p in played)
-        macs = sum(
-            self._schedule.problem.macs(p.tokens, p.past, answer=p.answer) for p in passes
-        )
+        cycles = sum(self._played(p).cycles for p in passes)
+        macs = sum(self._schedule.problem.macs(p.tokens, p.past, answer=p.answer) for p in passes)
         needed = sum(self._needed(p) for p in passes)
         tokens = sum(p.tokens for p in passes)
         traffic = self._traffic(passes)
@@ -397,75 +405,95 @@ class _Speed:
             roofline_fraction=_round(max(compute, memory) / cycles),
             lanes_busy=_round(macs / self.lanes / cycles),
             bandwidth_used=_round(traffic.total / self.bytes_per_cycle / cycles),
-            phases=self._phases(passes, played),
+            phases=tuple(self._phases(passes)),
         )
 
-    def _phases(
-        self, passes: Sequence[Pass], played: Sequence[Prediction]
-    ) -> tuple[PhaseFacts, ...]:
-        found = []
+    def _phases(self, passes: Sequence[Pass]) -> Iterator[PhaseFacts]:
         for phase in self._schedule.phases:
-            times = [
-                (p, t)
-                for p, prediction in zip(passes, played, strict=True)
-                for t in prediction.phases
-                if t.phase == phase.id
-            ]
-            if not times:
+            where = [p for p in passes if phase.id in self._played(p).phases]
+            if not where:
                 continue
             runs = self._runs[phase.section]
-            cycles, bytes_read = sum(t.cycles for _, t in times), sum(t.bytes for _, t in times)
-            macs = sum(runs * self._macs(phase.tasks, p) for p, _ in times)
-            _, longest = max(times, key=lambda item: item[1].cycles)
-            found.append(
-                PhaseFacts(
-                    name=phase.id,
-                    runs=runs * len(times),
-                    cycles=cycles,
-                    macs=macs,
-                    bytes=bytes_read,
-                    bound=longest.bound,  # type: ignore[arg-type]
-                    lanes_busy=_round(macs / self.lanes / max(cycles, 1)),
-                    bandwidth_used=_round(bytes_read / self.bytes_per_cycle / max(cycles, 1)),
-                )
+            cycles = [self._played(p).phases[phase.id][2] for p in where]
+            least = [ideal(self._schedule, self._machine, phase, p) for p in where]
+            longest = cycles.index(max(cycles))
+            total = max(sum(cycles), 1)
+            macs, read = (runs * sum(n) for n in zip(*((x.macs, x.bytes) for x in least), strict=True))
+            yield PhaseFacts(
+                name=phase.id,
+                runs=runs * len(where),
+                cycles=sum(cycles),
+                macs=macs,
+                bytes=read,
+                bound=bound(least[longest], cycles[longest] / runs),  # type: ignore[arg-type]
+                lanes_busy=_round(macs / self.lanes / total),
+                bandwidth_used=_round(read / self.bytes_per_cycle / total),
             )
-        return tuple(found)
-
-    def _macs(self, tasks: Iterable[str], p: Pass) -> int:
-        return sum(self._schedule.problem.task(name).macs(p.tokens, p.past) for name in tasks)
 
     def timeline(self, name: str, tokens: int, past: int) -> Timeline:
         """The first run of the section that repeats most."""
         p = Pass(tokens, past, True)
-        section = max(self._schedule.sections, key=lambda s: s.repeat)
-        inside = {x.id: x for x in self._schedule.phases if x.section == section.name}
-        prediction = predict(self._schedule, self._machine, p)
-        times = [t for t in prediction.phases if t.phase in inside]
-        begin = min(t.start for t in times)
+        inside = [x for x in self._schedule.phases if x.section == self._section.name]
+        times = self._played(p).phases
+        begin = min(times[x.id][0] for x in inside)
         moments = []
-        for t in times:
-            length = max(t.end - t.start, 1)
-            macs = self._macs(inside[t.phase].tasks, p)
+        for phase in inside:
+            start, end, _ = times[phase.id]
+            length = max(end - start, 1)
+            least = ideal(self._schedule, self._machine, phase, p)
             moments.append(
                 Moment(
-                    phase=t.phase,
-                    start=t.start - begin,
-                    end=t.end - begin,
-                    bound=t.bound,  # type: ignore[arg-type]
-                    lanes_busy=_round(macs / self.lanes / length),
-                    bandwidth_used=_round(
-                        t.bytes / section.repeat / self.bytes_per_cycle / length
-                    ),
+                    phase=phase.id,
+                    start=start - begin,
+                    end=end - begin,
+                    bound=bound(least, length),  # type: ignore[arg-type]
+                    lanes_busy=_round(least.macs / self.lanes / length),
+                    bandwidth_used=_round(least.bytes / self.bytes_per_cycle / length),
                 )
             )
         return Timeline(
             name=name,
-            section=section.name,
+            section=self._section.name,
             tokens=tokens,
             past=past,
             cycles=max(m.end for m in moments),
             phases=tuple(moments),
         )
+
+    def _played(self, p: Pass) -> _Played:
+        """A pass with all layers. In a prompt they are alike: the second one counts for the rest."""
+        rest = self._section.repeat - 2
+        if p.tokens == 1 or rest < 1:
+            return self._play(p, None)
+        one = self._play(p, 1)
+        silent = replace(p, answer=False)
+        first, second = self._play(silent, 1), self._play(silent, 2)
+        more = rest + 1
+        phases = {}
+        for name, (start, end, cycles) in one.phases.items():
+            each = second.phases[name][2] - first.phases[name][2] if name in second.phases else 0
+            phases[name] = (start, end, cycles + more * each)
+        return _Played(one.cycles + more * (second.cycles - first.cycles), phases)
+
+    def _play(self, p: Pass, repeat: int | None) -> _Played:
+        """A pass with some layers: a prompt's from a cold start, a token's behind another one."""
+        if (p, repeat) not in self._known:
+            warm = p.tokens == 1 and p.past > 0
+            run = play(
+                self._schedule,
+                self._machine,
+                prompt=p.tokens,
+                generate=2 if warm else int(p.answer),
+                position=p.past - warm,
+                repeat=repeat,
+            )
+            timed = run.passes[-1]
+            phases = {
+                name: (start - timed.start, end - timed.start, count.cycles)
+                for name, start, end, count in timed.phases
+            }
+            self._known[p, repeat] = _Played(timed.cycles, phases)
+        return self._known[p, repeat]
 
     def _traffic(self, passes: Sequence[Pass]) -> Traffic:
         """What goes over the ports, padding included."""
@@ -475,8 +503,8 @@ class _Speed:
             weights += self.weight_stream(p.answer)
             words = -(-(p.past + p.tokens) // c.lanes) * c.head_words
             keys_values += c.layers * 2 * c.heads * words * c.beat_bytes
-            asked = (2 * c.row_stripes + (p.past == 0 or p.tokens > 1)) * p.tokens
-            embeddings += asked * c.stripe_bytes
+            stripes = 2 * c.row_stripes + (p.tokens > 1)  # a generated token is at hand
+            embeddings += p.tokens * stripes * c.stripe_bytes
             written += c.layers * 2 * c.width * p.tokens + (4 if p.answer else 0)
         total = weights + keys_values + embeddings + written
         tokens = sum(p.tokens for p in passes)
@@ -495,9 +523,10 @@ class _Speed:
         return (c.layers * c.layer_stripes + (c.head_stripes if answer else 0)) * c.stripe_bytes
 
     def _needed(self, p: Pass) -> int:
-        """Bytes that a pass cannot do without: no padding, and only the keys and values there are."""
+        """Bytes that a pass cannot do without: no padding, only the keys and values there are."""
         c = self._config
-        cached = 2 * c.width * c.layers * (p.past + 2 * p.tokens)  # read, and those of the pass written
+        read, written = p.past + p.tokens, p.tokens
+        cached = 2 * c.width * c.layers * (read + written)
         return needed_weight_bytes(c, p.answer) + cached + 4 * c.width * p.tokens
 
 
@@ -607,7 +636,9 @@ def load(folder: Path) -> Report:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
-        raise DesignError(f"{folder} has no report.json: give a folder that hwgen build wrote") from None
+        raise DesignError(
+            f"{folder} has no report.json: give a folder that hwgen build wrote"
+        ) from None
     try:
         report = Report.model_validate_json(text)
     except ValueError:
@@ -669,13 +700,7 @@ def render(report: Report) -> str:
         roofline=_roofline(report),
         gantts=[(t, _gantt(t)) for t in report.timelines],
         shares=[_shares(report, p) for p in _shown(report)],
-        meters=charts.meters(
-            [
-                charts.Bar(kind.upper(), report.resources.used[kind], report.resources.available[kind])
-                for kind in resources.KINDS
-                if report.resources.available[kind] or report.resources.used[kind]
-            ]
-        ),
+        meters=_meters(report.resources),
         regions=_regions(report),
         best=report.decode[-1],
         prompt=_shown(report)[0],
@@ -708,6 +733,14 @@ def _roofline(report: Report) -> str:
     return charts.roofline(dots, peak=peak, slope=slope, unit="MAC")
 
 
+def _meters(facts: ResourceFacts) -> str:
+    bars = [
+        charts.Bar(kind.upper(), facts.used[kind], facts.available[kind])
+        for kind in resources.KINDS
+    ]
+    return charts.meters([bar for bar in bars if bar.used or bar.available])
+
+
 def _gantt(timeline: Timeline) -> str:
     return charts.gantt(
         [
@@ -720,7 +753,8 @@ def _gantt(timeline: Timeline) -> str:
                 lower=m.bandwidth_used,
                 note=f"{m.end - m.start:,}  {m.bound}",
                 title=(
-                    f"{m.phase}: cycles {m.start:,} to {m.end:,}; lanes {100 * m.lanes_busy:.1f} % busy, "
+                    f"{m.phase}: cycles {m.start:,} to {m.end:,}; "
+                    f"lanes {100 * m.lanes_busy:.1f} % busy, "
                     f"memory {100 * m.bandwidth_used:.1f} %; bound by {m.bound}"
                 ),
             )

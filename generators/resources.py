@@ -1,8 +1,8 @@
 """What a design will take of its target, estimated block by block before anything is synthesised.
 
-Memories follow the shapes of the target's blocks (UG573: block RAM, URAM; UG574: distributed memory; Lattice
-FPGA-TN-02204). Logic is counted from the registers and operators of each unit's template; expect it to be
-within a third of what a synthesiser finds. ``hwgen synth`` (`generators.synth`) counts the real modules.
+Memories follow the shapes of the target's blocks (UG573: block RAM, URAM; UG574: distributed
+memory; Lattice FPGA-TN-02204). Logic is counted from the registers and operators of each unit.
+``hwgen synth`` (`generators.synth`) counts the real modules.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = [
 KINDS = ("lut", "ff", "dsp", "bram", "uram")
 """The kinds of resources, as `generators.synth.Resources` names them."""
 
-MemoryKind = Literal["registers", "distributed", "bram", "uram"]
+MemoryKind = Literal["distributed", "bram", "uram"]
 
 _HALF_BLOCKS = {36: 512, 18: 1024, 9: 2048, 4: 4096, 2: 8192, 1: 16384}
-"""Width and depth of 18 Kb of block memory, the same on AMD parts (half a block) and on ECP5 (a block)."""
+"""Width and depth of 18 Kb of block memory: half a block on AMD parts, a block on ECP5."""
 
 _URAM = (72, 4096)
 
@@ -86,7 +86,7 @@ class Block:
     ----------
     name : as in ``docs/architecture.md``
     resources : estimated
-    modules : Verilog modules that it is made of: a name, or what it begins with (up to an underscore)
+    modules : names of its Verilog modules, or what they begin with (up to an underscore)
     """
 
     name: str
@@ -115,7 +115,7 @@ def total(blocks: tuple[Block, ...]) -> Resources:
 
 
 def excess(used: Resources, target: TargetCard) -> tuple[str, ...]:
-    """One sentence for each kind of which there is not enough: what exceeds what, and by how much."""
+    """One sentence for each kind of which there is not enough: what exceeds what, by how much."""
     have, need = available(target).rounded(), used.rounded()
     return tuple(
         f"{kind.upper()}: {need[kind]} needed, {target.name} leaves {have[kind]} "
@@ -134,12 +134,10 @@ def memory(
     ----------
     width, depth : bits of a word, words.
     target : the part.
-    style : what the RTL asks for; if None, distributed memory while it is shallow, else the block that wastes
-        fewer bits.
+    style : what the RTL asks for; if None, distributed memory while it is shallow, else the
+        block that wastes fewer bits.
     """
     lut_bits = _LUT_BITS[target.family]
-    if style == "registers":
-        return "registers", Resources(ff=width * depth, lut=width * depth / 3)
     shallow = depth <= max(lut_bits)
     if style == "distributed" or (style is None and shallow):
         step = next((step for step in lut_bits if depth <= step), max(lut_bits))
@@ -185,8 +183,21 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
         buffer("probabilities", "softmax", c.tokens, slot_words, 7 * c.lanes),
         buffer("norm rows", "layer norm", 1, _norm_copy_words(c), 16 * c.lanes),
         buffer("norm parameters", "layer norm", 1, c.width_words, 32 * c.lanes),
-        buffer("tile headers", "headers", header_buffers(c), c.header_tiles, 64 * c.lanes, "registers"),
-    )  # fmt: skip
+        buffer(
+            "tile headers",
+            "headers",
+            1,
+            header_buffers(c),
+            64 * c.lanes * c.header_tiles,
+            "distributed",
+        ),
+        buffer("embedding words", "embedding", 1, _stripe_words(c), 16 * c.lanes, "distributed"),
+    )
+
+
+def _stripe_words(c: CoreConfig) -> int:
+    """Words of the residual stream in a stripe."""
+    return c.stripe_bytes // (2 * c.lanes)
 
 
 def _norm_copy_words(c: CoreConfig) -> int:
@@ -220,18 +231,19 @@ def estimate(config: CoreConfig, target: TargetCard) -> tuple[Block, ...]:
     }
     modules = {
         "engine": tuple(_names(engine)),
-        "operands": ("operand_mux",),
+        "operands": ("operand_memory",),
         "memory ports": ("striped_memory", "memory_port", "ring_memory", "queue", "burst_cutter"),
         "buffers": ("banked_buffer",),
         "drain": ("drain", "requantise", "activation", "activation_pair"),
-        "headers": ("accelerator", "header_buffers"),
+        "headers": ("header_buffers",),
         "layer norm": ("layer_norm", "norm", "inverse_root"),
         "softmax": ("softmax", "row_maximum", "exp2_lanes", "reciprocal"),
         "argmax": ("arg_max",),
         "embedding": ("embed",),
         "keys and values": ("key_value_writer", "head_fetch"),
         "control": (
-            "sequencer", "feeder", "control_registers", "axi_lite", "step_counters", "probe", "hwgen_top",
+            "accelerator", "sequencer", "feeder", "control_registers", "axi_lite",
+            "step_counters", "probe", "hwgen_top",
         ),
     }  # fmt: skip
     held = buffers(c, target)
@@ -252,8 +264,9 @@ def _names(unit: Unit) -> list[str]:
 
 
 def _operands(c: CoreConfig) -> Resources:
-    """Three sources for weights, two for activations (a LUT holds two such multiplexers)."""
-    return Resources(lut=8 * c.beat_bytes + 4 * c.tokens * c.lanes)
+    """Three sources for weights, two for activations (two to a LUT), and the words of a stripe."""
+    words = 16 * c.lanes * (_stripe_words(c) - 1) / 3
+    return Resources(lut=8 * c.beat_bytes + 4 * c.tokens * c.lanes + words)
 
 
 def _ports(c: CoreConfig) -> Resources:
@@ -276,9 +289,8 @@ def _drain(c: CoreConfig, acc_bits: int) -> Resources:
 
 
 def _headers(c: CoreConfig) -> Resources:
-    """Selection of a tile's parameters; the registers are `buffers`."""
-    sources = header_buffers(c) * c.header_tiles
-    return Resources(lut=54 * c.lanes * max(0, sources - 1) / 3, ff=22)
+    """Selection of a tile's parameters from those that share a beat."""
+    return Resources(lut=64 * c.lanes * (c.header_tiles - 1) / 3)
 
 
 def _layer_norm(c: CoreConfig) -> Resources:
@@ -300,16 +312,12 @@ def _softmax(c: CoreConfig) -> Resources:
     power = Resources(lut=16 + 34 + 20 + 14, ff=29 + 4)
     rows = c.slots * c.tokens * (16 + 22)
     divider = Resources(lut=10 * 2 * 26, ff=10 * 70)
-    return (
-        (maximum + power) * c.lanes + divider + Resources(lut=rows, ff=rows) + Resources(lut=400, ff=300)
-    )
+    return (maximum + power) * c.lanes + divider + Resources(lut=rows + 400, ff=rows + 300)
 
 
 def _embedding(c: CoreConfig) -> Resources:
-    """Two stripes held, cut into words, added."""
-    words = c.stripe_bytes // (2 * c.lanes)
-    cut = 2 * 16 * c.lanes * max(0, words - 1) / 3
-    return Resources(lut=cut + 40 * c.lanes + 300, ff=16 * c.stripe_bytes + 150)
+    """Addition of two words, addresses."""
+    return Resources(lut=40 * c.lanes + 300, ff=150)
 
 
 def _keys_and_values(c: CoreConfig) -> Resources:

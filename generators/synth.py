@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from designs.errors import DesignError
 from designs.progress import Progress
 from designs.target import TargetCard
+from generators import manifest
 
 __all__ = [
     "Module",
@@ -242,6 +243,9 @@ def _start(batch: list[Module], known: Mapping[str, Module], family: str, limit:
     lines += [
         "read_verilog wrapper.v",
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in names),
+        # A table in LUTs is logic to Vivado; yosys would look for a distributed memory and fail.
+        "setattr -set logic_block 1 a:rom_style=distributed",
+        "setattr -unset rom_style a:rom_style=distributed",
         f"{_COMMANDS[family]} -top {_WRAPPER}",
         "tee -q -o stat.json stat -json",
     ]
@@ -282,10 +286,12 @@ def _counts(run: _Run) -> dict[str, dict[str, int]]:
         statistics = json.loads((run.folder / "stat.json").read_text(encoding="utf-8"))["modules"]
     except (OSError, ValueError, KeyError):
         return {}
+    found = {name: entry.get("num_cells_by_type", {}) for name, entry in statistics.items()}
+    instances = found.get(f"\\{_WRAPPER}", {})  # yosys lists no module that is empty
     return {
-        module.name: statistics[f"\\{module.name}"].get("num_cells_by_type", {})
+        module.name: found.get(f"\\{module.name}", {})
         for module in run.batch
-        if f"\\{module.name}" in statistics
+        if module.name in instances
     }
 
 
@@ -452,7 +458,11 @@ def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisRe
                 f"yosys finished no module: {result.uncounted[0].note}; see {logs}"
             )
         step.detail += f", {len(result.uncounted)} not finished" if result.uncounted else ""
+    from generators.report import apply_synthesis  # which imports this file
+
     _write(out / "synth.json", result.model_dump_json(indent=2) + "\n")
+    apply_synthesis(out, result)
+    _refresh_manifest(out, ["report.json", "report.html"])
     return result
 
 
@@ -477,6 +487,17 @@ def _load(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise DesignError(f"{path} is not JSON ({error}): build it again") from None
+
+
+def _refresh_manifest(out: Path, names: Iterable[str]) -> None:
+    """Tell the manifest the sizes of files that were written anew: the build is still unchanged."""
+    path = out / manifest.FILE
+    if not path.is_file():
+        return
+    content = _load(path)
+    for name in names:
+        content["outputs"][name] = (out / name).stat().st_size
+    _write(path, json.dumps(content, indent=2) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Value
@@ -31,6 +31,9 @@ class Unit(wiring.Component):
     key : the parameters that make the unit unique, in the order in which they appear in the module's name,
         e.g. ``{"t": 4, "r": 8}`` gives ``tree_array_t4_r8``.
     """
+
+    shared: ClassVar[bool] = False
+    """Occurs often: a simulator compiles its code once instead of once for each instance."""
 
     def __init__(self, signature: Any, key: dict[str, int | str]) -> None:
         super().__init__(signature)

@@ -10,17 +10,25 @@ import errno
 import math
 import signal
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 import hwgen
 from designs import catalogue
 from designs.errors import DesignError
-from hwgen.console import Console, duration, quantity
+from hwgen.console import Console, quantity
+from hwgen.show import (
+    show_facts,
+    show_perplexity,
+    show_report,
+    show_simulation,
+    show_synthesis,
+)
 from schedules.errors import ScheduleError
 
 OK, CHECK_FAILED, ASKED_WRONGLY, TOOL_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -212,7 +220,11 @@ def build(
         console,
         joins(),
     )
-    console.say(str(result))
+    if result.fresh:
+        from generators.report import load
+
+        show_facts(console, load(out))
+    console.say(result.summary)
 
 
 @app.command()
@@ -263,7 +275,11 @@ def sim(
         result = generate(
             out, prompt=start, tokens=tokens, on_token=show, waves=waves, progress=console
         )
-    _show_simulation(result)
+    show_simulation(console, result)
+    if not result.identical:
+        console.error(f"differs from the golden model: {result.mismatch}")
+        raise typer.Exit(CHECK_FAILED)
+    console.say(f"identical to the golden model ({result.values:,} values compared)")
 
 
 def _token_ids(text: str) -> list[int]:
@@ -271,23 +287,6 @@ def _token_ids(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise DesignError(f"--ids must be whole numbers like 1,2,3, not {text!r}") from None
-
-
-def _show_simulation(result: Any) -> None:
-    facts: list[tuple[str, object]] = []
-    if result.tokens:
-        speed = len(result.tokens) / max(result.wall_seconds, 1e-9)
-        facts.append(("tokens", f"{len(result.tokens)} ({quantity(speed)} tokens/s simulated)"))
-    facts.append(("cycles", result.cycles))
-    if result.cycles_per_token:
-        facts.append(("cycles per token", round(result.cycles_per_token)))
-    speed = quantity(result.cycles_per_second, "cycles/s")
-    facts.append(("wall time", f"{duration(result.wall_seconds)} ({speed})"))
-    console.facts(facts)
-    if not result.identical:
-        console.error(f"differs from the golden model: {result.mismatch}")
-        raise typer.Exit(CHECK_FAILED)
-    console.say(f"identical to the golden model ({result.values:,} values compared)")
 
 
 @app.command()
@@ -305,13 +304,7 @@ def perplexity(
     """Compare the quantised model with the float one on a held-out text."""
     from hwgen.evaluate import perplexity as run
 
-    found = run(model, console, weights_from=weights_from, text=text)
-    rows = [
-        [name, f"{value.perplexity:.4f}", f"{value.bits:.4f}", value.tokens]
-        for name, value in (("float", found.reference), ("integers", found.golden))
-    ]
-    console.table(["model", "perplexity", "bits/token", "tokens"], rows)
-    console.say(f"perplexity of the integers against the float model: {found.worse_percent:+.2f} %")
+    show_perplexity(console, run(model, console, weights_from=weights_from, text=text))
 
 
 @app.command()
@@ -326,54 +319,24 @@ def synth(
     """Count a build's resources with yosys, and write them into its report."""
     from generators.synth import synthesise
 
-    result = synthesise(out, console, limit)
-    kinds = ["lut", "ff", "dsp", "bram", "uram"]
-    rows: list[list[object]] = [
-        [module.name, module.count, *module.resources.rounded().values(), module.basis]
-        for module in result.modules
-    ]
-    console.table(
-        ["module", "instances", *(kind.upper() for kind in kinds), "basis"],
-        rows,
-        title=f"{result.tool}, one instance without its children",
-    )
-    available = result.available.rounded()
-    total = result.total.rounded()
-    console.say()
-    console.table(
-        ["resource", "used", result.target, "percent"],
-        [
-            [kind.upper(), total[kind], available[kind], _percent(total[kind], available[kind])]
-            for kind in kinds
-        ],
-    )
-    for module in result.uncounted:
-        console.warn(f"{module.name}: {module.note}; {_kept(module.basis)}")
-
-
-def _kept(basis: str) -> str:
-    return "its estimate is kept" if basis == "estimate" else "it counts as nothing"
-
-
-def _percent(used: int, available: int) -> str:
-    return f"{100 * used / available:.1f} %" if available else "none there" if used else ""
+    show_synthesis(console, synthesise(out, console, limit))
 
 
 @app.command()
 def report(
     out: Out,
-    open_: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open report.html in the browser.")
-    ] = True,
+    open_: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show a build's report."""
-    page = out / "report.html"
-    if not page.is_file():
-        raise DesignError(f"{out} has no report.html: give a folder that hwgen build wrote")
+    """Show a build's report: the first figures here, the rest in the browser."""
+    from generators.report import load
+
+    show_report(console, load(out))
+    page = (out / "report.html").resolve()
+    console.say()
     console.say(str(page))
     if open_:
-        typer.launch(page.resolve().as_uri())
+        typer.launch(page.as_uri())
 
 
 # From an exception to one line and an exit code.
@@ -381,6 +344,8 @@ def report(
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of Python, for developers; python -W shows them
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]

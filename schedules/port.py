@@ -9,6 +9,7 @@ at which they happened.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -19,8 +20,6 @@ from schedules.machine import Machine, ReadClient
 __all__ = ["Port"]
 
 NEVER = 1 << 60
-QUEUE = 3
-"""Cycles from a descriptor's transfer until the burst cutter offers its first burst: queue, cutter, burst."""
 
 
 @dataclass
@@ -30,6 +29,7 @@ class _Client:
     shape: ReadClient
     words_per_beat: int
     room: int
+    queue: int  # cycles from a descriptor's transfer until its first burst may be requested
     descriptors: deque[tuple[int, int, int]] = field(default_factory=deque)  # time, word, words left
     releases: deque[tuple[int, int]] = field(default_factory=deque)  # time, words
     offered: int = 0  # the cutter has the next burst from then on
@@ -45,7 +45,7 @@ class _Client:
         """The first cycle in which its next burst may be requested, as far as is known."""
         if not self.descriptors:
             return NEVER
-        at, need = max(self.offered, self.descriptors[0][0] + QUEUE), self.burst() - self.room
+        at, need = max(self.offered, self.descriptors[0][0] + self.queue), self.burst() - self.room
         if need <= 0:
             return at
         for time, words in self.releases:
@@ -81,7 +81,9 @@ class Port:
         self._machine = machine
         per_beat = machine.beat_words
         self._clients = {
-            name: _Client(shape, 1 if name == "e" else per_beat, shape.words)
+            name: _Client(
+                shape, 1 if name == "e" else per_beat, shape.words, machine.request_latency - 1
+            )
             for name, shape in machine.clients
         }
         self._now = 0  # every request before this cycle has been made
@@ -91,9 +93,10 @@ class Port:
         self._period = Fraction(machine.port_bytes) / machine.port_rate  # cycles of a word
         self._next = Fraction(0)  # the memory can give the next word
         self._busy: deque[tuple[int, int]] = deque()  # cycles with a word, as [first, end)
-        self._open: list[deque[int]] = [deque() for _ in range(machine.ports)]  # awvalid of unanswered writes
+        self._open: list[deque[int]] = [deque() for _ in range(machine.ports)]  # awvalid of writes whose word is not placed
         self._wrote = [0] * machine.ports  # next cycle for a written word
         self._answers: list[list[int]] = [[] for _ in range(machine.ports)]
+        self._fetch: tuple[int, Sequence[tuple[str, Sequence[int], int]]] | None = None
         self.words = 0
         """Words read so far."""
 
@@ -119,44 +122,53 @@ class Port:
         """
         beats = self._clients[client].beats
         while len(beats) <= beat:
-            if not self._advance():
+            if not self._advance(NEVER):
                 raise ScheduleError(f"Prefetcher {client} stands still: beat {beat} of it never arrives")
         return beats[beat]
 
-    def write(self, port: int, cycle: int) -> int:
-        """Give a write to a port, not before ``cycle``; the cycle in which all ports could take it."""
+    def write(self, ports: range, cycle: int) -> int:
+        """Give a write to some ports, not before ``cycle``; the cycle in which all ports could take it."""
         limit = self._machine.writes
         for p in range(self._machine.ports):
             taken = len(self._answers[p]) + len(self._open[p])
             if taken >= limit:
                 cycle = max(cycle, self._answer(p, taken - limit) + 1)
-        self._open[port].append(cycle + self._machine.write_latency)
+        for p in ports:
+            self._open[p].append(cycle + self._machine.write_latency)
         return cycle
 
     def quiet(self) -> int:
-        """The cycle in which no write is open any more, so far."""
-        last = 0
-        for p in range(self._machine.ports):
-            count = len(self._answers[p]) + len(self._open[p])
-            if count:
-                last = max(last, self._answer(p, count - 1) + 1)
-        return last
+        """The cycle in which every write so far has been answered."""
+        counts = [len(a) + len(o) for a, o in zip(self._answers, self._open, strict=True)]
+        return max((self._answer(p, n - 1) + 1 for p, n in enumerate(counts) if n), default=0)
+
+    def fetch(self, cycle: int, jobs: Sequence[tuple[str, Sequence[int], int]]) -> None:
+        """Read ``(client, first words, words of each)`` as soon as every write so far has been answered.
+
+        Parameters
+        ----------
+        cycle : not before.
+        """
+        self._fetch = (cycle, jobs)
 
     # ---- The memory -------------------------------------------------------------------------------
 
     def _answer(self, port: int, index: int) -> int:
-        """The cycle in which a write was answered."""
+        """The cycle in which a write is answered."""
         answers = self._answers[port]
-        while True:
-            self._settle(port)
-            if len(answers) > index:
-                return answers[index]
-            if not self._advance():
-                self._now += self._machine.memory_latency + 1
+        while len(answers) <= index:
+            horizon = self._settle(port, self._now) - self._machine.memory_latency
+            if len(answers) <= index and not self._advance(horizon):
+                self._now = max(self._now, horizon)
+        return answers[index]
 
-    def _settle(self, port: int) -> None:
-        """Place written words in cycles without a read; reads go first, and are known for the memory's latency."""
-        known = self._now + self._machine.memory_latency
+    def _settle(self, port: int, now: int) -> int:
+        """Place written words in cycles without a read, which goes first.
+
+        Reads requested from ``now`` on come later than the memory's latency; the first write that might have to
+        wait for one stays open. Returns the cycle that it wants.
+        """
+        known = now + self._machine.memory_latency
         waiting = self._open[port]
         while waiting:
             cycle = max(waiting[0] + 1, self._wrote[port])
@@ -164,24 +176,31 @@ class Port:
                 if first <= cycle < end:
                     cycle = end
             if cycle > known:
-                return
+                return cycle
             waiting.popleft()
             self._wrote[port] = cycle + ceil(self._period)
             self._answers[port].append(cycle + self._machine.memory_latency)
+        return known
 
-    def _advance(self) -> bool:
-        """Request the next burst; False if nobody wants one."""
+    def _wanted(self) -> tuple[_Client | None, int]:
+        """Who requests the next burst, and when."""
         chosen, cycle = None, NEVER
         for client in self._clients.values():
             ready = client.ready()
             if client.shape.flight is not None and ready < NEVER:
                 ready = max(ready, self._flown(client.shape.flight))
             if ready <= self._now:
-                chosen, cycle = client, self._now
-                break
+                return client, self._now
             if ready < cycle:
                 chosen, cycle = client, ready
-        if chosen is None:
+        return chosen, cycle
+
+    def _advance(self, limit: int) -> bool:
+        """Request the next burst; False if nobody wants one up to the cycle ``limit``."""
+        chosen, cycle = self._wanted()
+        if self._fetch is not None and self._start_fetch(cycle):
+            chosen, cycle = self._wanted()
+        if chosen is None or cycle > limit:
             return False
         machine = self._machine
         if len(self._ends) >= machine.bursts:
@@ -192,6 +211,19 @@ class Port:
             address = max(address, self._ends[-machine.memory_outstanding] + 1)
         self._serve(chosen, words, address + machine.memory_latency)
         self._now = max(cycle + 1, address)
+        return True
+
+    def _start_fetch(self, now: int) -> bool:
+        """Give the descriptors of the fetch, if no request before ``now`` can still delay a write."""
+        for port in range(self._machine.ports):
+            self._settle(port, now)
+        if self._fetch is None or any(self._open):
+            return False
+        (cycle, jobs), self._fetch = self._fetch, None
+        start = max(cycle, *(answers[-1] + 1 for answers in self._answers if answers), 0)
+        for client, first_words, words in jobs:
+            for index, word in enumerate(first_words):
+                self.read(client, start + 1 + index, word, words)
         return True
 
     def _serve(self, client: _Client, words: int, earliest: int) -> None:

@@ -4,12 +4,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from hw.arrays.cube import CubeArray
 from hw.arrays.engine import Engine, Resources, accumulator_bits, nearest
+from hw.arrays.systolic_os import SystolicOsArray
 from hw.arrays.tree import TreeArray
 
 __all__ = ["ENGINES", "Engine", "EngineSpec", "Resources", "accumulator_bits", "make_engine", "parse_engine"]
 
-ENGINES: dict[str, type[Engine]] = {cls.array: cls for cls in (TreeArray,)}
+ENGINES: dict[str, type[Engine]] = {cls.array: cls for cls in (TreeArray, CubeArray, SystolicOsArray)}
 
 
 @dataclass(frozen=True)

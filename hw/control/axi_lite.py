@@ -1,6 +1,6 @@
 """The control port: registers behind AXI4-Lite, and the handshake that starts the accelerator."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from hw.control.registers import RegisterMap
@@ -65,38 +65,46 @@ class ControlRegisters(Unit):
             }
             | {r.name: Out(r.bits) for r in registers.arguments}
             | {r.name: In(r.bits) for r in registers.statuses},
-            {"a": len(registers.arguments), "s": len(registers.statuses), "c": len(registers.counters)},
+            {
+                "a": len(registers.arguments),
+                "s": len(registers.statuses),
+                "c": len(registers.counters),
+            },
         )
 
     def elaborate(self, platform):
         m = Module()
-        index, word, mask = self._write_port(m)  # mask is 0 in a cycle without a write
+        index, word, strobe = self._write_port(m)  # no strobe in a cycle without a write
         address, read = self._read_port(m)
         enabled, enables, pending = Signal(), Signal(2), Signal(2)
         was_done, was_ready = Signal(), Signal()
-        at = {name: self._registers.offset(name) // 4 for name in ("ctrl", "gier", "ip_ier", "ip_isr")}
+        handshake = ("ctrl", "gier", "ip_ier", "ip_isr")
+        at = {name: self._registers.offset(name) // 4 for name in handshake}
 
+        low = Mux(strobe[0], word[:2], 0)
         clear = read & (address == at["ctrl"])
         m.d.sync += [
-            self.start.eq((self.start & ~self.ready) | ((index == at["ctrl"]) & (word & mask)[0])),
+            self.start.eq((self.start & ~self.ready) | (low[0] & (index == at["ctrl"]))),
             was_done.eq((was_done & ~clear) | self.done),
             was_ready.eq((was_ready & ~clear) | self.ready),
             self.interrupt.eq(enabled & pending.any()),
         ]
-        toggle = Mux(index == at["ip_isr"], (word & mask)[:2], 0)
+        toggle = Mux(index == at["ip_isr"], low, 0)
         events = Cat(self.done, self.ready) & enables
         m.d.sync += pending.eq((pending ^ toggle) | events)
         with m.Switch(index):
-            with m.Case(at["gier"]):
-                m.d.sync += enabled.eq(Mux(mask[0], word[0], enabled))
-            with m.Case(at["ip_ier"]):
-                m.d.sync += enables.eq(Mux(mask[0], word[:2], enables))
+            with m.Case(at["gier"]), m.If(strobe[0]):
+                m.d.sync += enabled.eq(word[0])
+            with m.Case(at["ip_ier"]), m.If(strobe[0]):
+                m.d.sync += enables.eq(word[:2])
             for r in self._registers.arguments:
                 value = getattr(self, r.name)
                 for part in range(r.bits // 32):
-                    half = value.word_select(part, 32)
                     with m.Case(r.offset // 4 + part):
-                        m.d.sync += half.eq((half & ~mask) | (word & mask))
+                        for byte in range(4):
+                            with m.If(strobe[byte]):
+                                target = value.word_select(4 * part + byte, 8)
+                                m.d.sync += target.eq(word.word_select(byte, 8))
 
         values = {
             at["ctrl"]: Cat(self.start, was_done, self.idle & ~self.start, was_ready),
@@ -118,7 +126,7 @@ class ControlRegisters(Unit):
         return m
 
     def _write_port(self, m: Module) -> tuple[Value, Value, Value]:
-        """Take the two halves of a write; give its word address, data and bit mask for one cycle."""
+        """Take the two halves of a write; give word address, data and, for one cycle, strobes."""
         bus, index, word, strobe = self.bus, Signal(10), Signal(32), Signal(4)
         has_address, has_word, write = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -134,9 +142,7 @@ class ControlRegisters(Unit):
             m.d.sync += [has_address.eq(0), has_word.eq(0), bus.bvalid.eq(1)]
         with m.Elif(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
-        mask = Signal(32)
-        m.d.comb += mask.eq(Mux(write, Cat(bit.replicate(8) for bit in strobe), Const(0, 32)))
-        return index, word, mask
+        return index, word, Mux(write, strobe, 0)
 
     def _read_port(self, m: Module) -> tuple[Value, Value]:
         """Take the address of a read; give it, and the cycle in which its value is looked up."""

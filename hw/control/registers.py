@@ -1,4 +1,4 @@
-"""The register map as data: the one source of the hardware, the host's code and the documentation."""
+"""The register map as data: the one source of hardware, host code and documentation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

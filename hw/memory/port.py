@@ -1,4 +1,4 @@
-"""One memory port: an AXI4 initiator with three prefetching rings, a stream and single-word writes."""
+"""One memory port: an AXI4 initiator with prefetching rings, a stream and single-word writes."""
 
 from dataclasses import dataclass
 
@@ -63,15 +63,14 @@ class PortShape:
     descriptors: int = 8
 
     def __post_init__(self) -> None:
-        for name, most in {
-            "port_bytes": 128, "w_depth": 1 << 15, "k_depth": 1 << 15, "v_depth": 1 << 15, "e_depth": 1 << 15,
-            "max_burst": 256, "outstanding": 256, "writes": 256, "descriptors": 256,
-        }.items():  # fmt: skip
+        most = {"port_bytes": 128} | {f"{name}_depth": 1 << 15 for name in "wkve"}
+        queues = ("max_burst", "outstanding", "writes", "descriptors")
+        for name, limit in (most | dict.fromkeys(queues, 256)).items():
             value = getattr(self, name)
             least = 1 if name in ("port_bytes", "max_burst") else 2
-            if not least <= value <= most or value & (value - 1):
+            if not least <= value <= limit or value & (value - 1):
                 raise ValueError(
-                    f"{name} must be a power of two from {least} to {most}, not {value!r}"
+                    f"{name} must be a power of two from {least} to {limit}, not {value!r}"
                 )
         if self.beat_stripes < 1:
             raise ValueError(f"beat_stripes must be at least 1, not {self.beat_stripes!r}")
@@ -112,10 +111,18 @@ class PortShape:
     def key(self) -> dict[str, int]:
         """The sizes as they appear in the name of a module."""
         return {
-            "b": self.port_bytes, "m": self.beat_stripes, "w": self.w_depth, "k": self.k_depth, "v": self.v_depth,
-            "e": self.e_depth, "l": self.max_burst, "o": self.outstanding, "f": self.flight, "a": self.writes,
+            "b": self.port_bytes,
+            "m": self.beat_stripes,
+            "w": self.w_depth,
+            "k": self.k_depth,
+            "v": self.v_depth,
+            "e": self.e_depth,
+            "l": self.max_burst,
+            "o": self.outstanding,
+            "f": self.flight,
+            "a": self.writes,
             "d": self.descriptors,
-        }  # fmt: skip
+        }
 
 
 class MemoryPort(Unit):
@@ -164,6 +171,7 @@ class MemoryPort(Unit):
         Since reset, some response was not OKAY.
     """
 
+    shared = True
     request_latency = 4
 
     def __init__(self, shape: PortShape) -> None:
@@ -225,7 +233,7 @@ class MemoryPort(Unit):
         )
 
     def _read(self, m: Module) -> tuple[Value, Value, Value]:
-        """Request bursts; give the client of a received word, the word, and whether there is one."""
+        """Request bursts; give the client of a received word, the word, and if there is one."""
         bursts, can = [], []
         flying = Signal(
             range(self._shape.flight + max(self._shape.limits.values()) * self._shape.outstanding)

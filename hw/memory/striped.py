@@ -127,6 +127,6 @@ class StripedMemory(TemplateUnit):
             "ports": self._ports,
             "word_bits": 8 * self._shape.port_bytes,
             "lanes": self._shape.beat_stripes,
-            "row_bits": {name: depth.bit_length() - 1 for name, depth in self._shape.depths.items()},
+            "row_bits": {name: d.bit_length() - 1 for name, d in self._shape.depths.items()},
             "axi": list(self.axi(0).signature.members),
         }

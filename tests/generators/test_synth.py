@@ -1,16 +1,23 @@
 """Counting resources with yosys, on a small hierarchy: a top with 2 lanes of 3 cells each."""
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 
+from designs import target
+from designs.errors import DesignError
 from designs.progress import SilentProgress
+from generators import manifest, report
 from generators.synth import (
     Module,
     ModuleResources,
     Resources,
+    SynthesisError,
+    SynthesisResult,
     resources_of,
+    synthesise,
     synthesise_modules,
 )
 
@@ -118,9 +125,80 @@ class TestSynthesiseModules:
         assert counted["slow"].resources.lut == 7
         assert counted["slow"].note == "not finished in 2 s"
 
+    def test_an_empty_module_takes_nothing(self, tmp_path: Path) -> None:
+        path = tmp_path / "probe.v"
+        path.write_text("module probe(input clk, input [7:0] data); endmodule\n")
+        counted = count([Module(name="probe", files=(path,), count=1)], "ecp5")
+        assert counted["probe"].basis == "yosys"
+        assert counted["probe"].resources == Resources()
+
+    def test_a_table_in_luts_is_logic(self, tmp_path: Path) -> None:
+        path = tmp_path / "table_unit.sv"
+        path.write_text(
+            "module table_unit(input clk, input [5:0] a, output logic [7:0] y);\n"
+            '  (* rom_style = "distributed" *) logic [7:0] rom [0:63];\n'
+            "  initial for (int k = 0; k < 64; k++) rom[k] = 8'(k * k);\n"
+            "  always_ff @(posedge clk) y <= rom[a];\n"
+            "endmodule\n"
+        )
+        table = count([Module(name="table_unit", files=(path,), count=1)], "ecp5")["table_unit"]
+        assert table.basis == "yosys", table.note
+        assert 0 < table.resources.lut < 50
+
     def test_without_an_estimate_nothing_is_invented(self, tmp_path: Path) -> None:
         path = tmp_path / "bad.v"
         path.write_text("module bad(\n")
         counted = count([Module(name="bad", files=(path,), count=1)], "ecp5")
         assert counted["bad"].basis == "unknown"
         assert counted["bad"].resources == Resources()
+
+
+class TestSynthesise:
+    @pytest.fixture
+    def out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A build folder with one module, whose report is replaced by a line."""
+        (tmp_path / "rtl").mkdir()
+        (tmp_path / "rtl" / "cell_unit.v").write_text(CELL)
+        design = {
+            "top": "cell_unit",
+            "target": target.load("ecp5-85k").model_dump(mode="json"),
+            "modules": [{"name": "cell_unit", "file": "cell_unit.v", "count": 3}],
+        }
+        (tmp_path / "design.json").write_text(json.dumps(design))
+        for name in ("report.json", "report.html"):
+            (tmp_path / name).write_text("estimate")
+        manifest.write(tmp_path, {"key": 1})
+
+        def apply(folder: Path, result: SynthesisResult) -> None:
+            (folder / "report.json").write_text(f"{result.total.dsp:g} multipliers")
+
+        monkeypatch.setattr(report, "apply_synthesis", apply)
+        return tmp_path
+
+    def test_writes_the_counts_and_leaves_the_build_unchanged(self, out: Path) -> None:
+        result = synthesise(out, SilentProgress())
+        assert result.total.dsp == 3
+        assert result.available.dsp == 156
+        assert result.tool.endswith("synth_ecp5")
+        text = (out / "synth.json").read_text()
+        assert SynthesisResult.model_validate_json(text) == result
+        assert (out / "report.json").read_text() == "3 multipliers"
+        assert manifest.unchanged(out, {"key": 1})
+        assert not (out / "synth").exists()
+
+    def test_a_design_that_yosys_cannot_read_changes_nothing(self, out: Path) -> None:
+        (out / "rtl" / "cell_unit.v").write_text("module cell_unit(\n")
+        with pytest.raises(SynthesisError, match="yosys finished no module: syntax error"):
+            synthesise(out, SilentProgress())
+        assert not (out / "synth.json").exists()
+        assert (out / "report.json").read_text() == "estimate"
+        assert "syntax error" in (out / "synth" / "cell_unit.log").read_text()
+
+    def test_a_missing_file(self, out: Path) -> None:
+        (out / "rtl" / "cell_unit.v").unlink()
+        with pytest.raises(DesignError, match=r"cell_unit\.v is missing: build it again"):
+            synthesise(out, SilentProgress())
+
+    def test_a_folder_that_is_no_build(self, tmp_path: Path) -> None:
+        with pytest.raises(DesignError, match=r"has no design\.json"):
+            synthesise(tmp_path, SilentProgress())

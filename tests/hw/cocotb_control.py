@@ -1,4 +1,4 @@
-"""cocotb tests of the control registers, through a host that orders and delays its transfers at random."""
+"""cocotb tests of the control registers: a host orders and delays its transfers at random."""
 
 import random
 from typing import Any
@@ -11,7 +11,7 @@ from sim.streams import start
 
 PORTS, COUNTERS = 2, ["busy", "starved", "blocked"]
 MAP = register_map(PORTS, COUNTERS)
-CTRL, GIER, IER, ISR = (MAP.offset(name) for name in ("ctrl", "gier", "ip_ier", "ip_isr"))
+CTRL, GIER, IER, ISR = map(MAP.offset, ("ctrl", "gier", "ip_ier", "ip_isr"))
 TEST = cocotb.test(timeout_time=100, timeout_unit="us")
 
 
@@ -27,7 +27,7 @@ class Host:
     async def start(self) -> "Host":
         for name in ("awvalid", "wvalid", "bready", "arvalid", "rready"):
             self.signal(f"bus__{name}").value = 0
-        for name in ("ready", "done", "idle", "counters", "generated", "cycles", "cycles_high", "token"):
+        for name in ("ready", "done", "idle", "counters", *(r.name for r in MAP.statuses)):
             self.signal(name).value = 0
         await start(self.dut)
         return self
@@ -120,9 +120,7 @@ async def statuses(dut: Any) -> None:
     values = {r.name: rng.getrandbits(32) for r in (*MAP.statuses, *MAP.counters)}
     for r in MAP.statuses:
         host.signal(r.name).value = values[r.name]
-    host.signal("counters").value = sum(
-        values[name] << 32 * k for k, name in enumerate(COUNTERS)
-    )
+    host.signal("counters").value = sum(values[name] << 32 * k for k, name in enumerate(COUNTERS))
     for _ in range(2):
         for name, value in values.items():
             assert await host.read(MAP.offset(name)) == value, name
@@ -196,7 +194,8 @@ async def interrupts(dut: Any) -> None:
     await host.pulse("done", "ready")
     await host.settle()
     assert await host.read(ISR) == 0, "not enabled"
-    for enables, event, expected in ((1, "done", 1), (2, "ready", 2), (2, "done", 0), (1, "ready", 0)):
+    cases = ((1, "done", 1), (2, "ready", 2), (2, "done", 0), (1, "ready", 0))
+    for enables, event, expected in cases:
         await host.write(IER, enables)
         await host.pulse(event)
         await host.settle()

@@ -1,4 +1,4 @@
-"""cocotb tests of the striped memory, against a memory that checks every rule of AXI4 it can see."""
+"""cocotb tests of the striped memory, before memories that check every rule of AXI4 they see."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 
 from sim.streams import get, put, start
 
-SIZES = json.loads(os.environ["SIZES"])  # device -> ports, shape, limits, window; see test_memory.py
+SIZES = json.loads(os.environ["SIZES"])  # of each device; see test_memory.py
 STRIPES = 2048  # of every memory
 PAGE = 4096
 OKAY, SLVERR = 0, 2
@@ -90,7 +90,9 @@ class Port:
             self._signal("awready").value = awready
             self._signal("wready").value = wready
             self._signal("rvalid").value = int(rvalid)
-            self._signal("rdata").value = answers[0][1] if rvalid else rng.getrandbits(8 * self.word)
+            self._signal("rdata").value = (
+                answers[0][1] if rvalid else rng.getrandbits(8 * self.word)
+            )
             self._signal("rlast").value = int(rvalid and answers[0][2])
             self._signal("rresp").value = self.response
             self._signal("bvalid").value = int(bvalid)
@@ -171,7 +173,9 @@ class Bench:
         self.memories = []
         for p in range(self.ports):
             base = (p + 5) * 0x40_0000_0000 + 3 * PAGE
-            getattr(self.dut, f"{self.device}__base__{p}").value = base + 0xABC  # low bits: taken as 0
+            getattr(self.dut, f"{self.device}__base__{p}").value = (
+                base + 0xABC
+            )  # low bits: taken as 0
             data = bytearray(self.rng.randbytes(STRIPES * self.word))
             prefix = f"{self.device}__m_axi_g{p:02d}__"
             longest = max(self.limits.values())
@@ -180,7 +184,16 @@ class Bench:
             self.memories.append((prefix, base, data, longest))
         await start(self.dut)
         self.memories = [
-            Port(self.dut, prefix, base, data, self.word, longest, seed=self.seed + p, **self._behaviour)
+            Port(
+                self.dut,
+                prefix,
+                base,
+                data,
+                self.word,
+                longest,
+                seed=self.seed + p,
+                **self._behaviour,
+            )
             for p, (prefix, base, data, longest) in enumerate(self.memories)
         ]
         return self
@@ -192,7 +205,9 @@ class Bench:
             depth = SIZES[self.device]["shape"][f"{name}_depth"]
             getattr(unit, f"{name}_arrived").value = first
             for p in range(self.ports):
-                getattr(getattr(unit, f"port{p:02d}"), f"{name}__written").value = first % (2 * depth)
+                getattr(getattr(unit, f"port{p:02d}"), f"{name}__written").value = first % (
+                    2 * depth
+                )
         self.first = first
 
     def ring(self, name: str, signal: str) -> Any:
@@ -269,7 +284,9 @@ async def random_clients(dut: Any) -> None:
         for name in ("w", "k", "v"):
             descriptors = bench.draw(120 * bench.lanes, 60)
             tasks.append(bench.describe(name, descriptors, rng.choice((1.0, 0.3))))
-            tasks.append(cocotb.start_soon(bench.consume(name, descriptors, rng.choice((1.0, 0.5)))))
+            tasks.append(
+                cocotb.start_soon(bench.consume(name, descriptors, rng.choice((1.0, 0.5))))
+            )
         descriptors = bench.draw(150, 60)
         tasks.append(bench.describe("e", descriptors))
         stripes = [s + k for s, count in descriptors for k in range(count)]
@@ -353,7 +370,8 @@ async def mixed_clients_at_full_rate(dut: Any) -> None:
     rng = random.Random(7)
     bench = await Bench(dut, "wide", 7, latency=20).start()
     traffic = {
-        name: [(rng.randrange(STRIPES - 4), rng.randint(1, 4)) for _ in range(150)] for name in "wkve"
+        name: [(rng.randrange(STRIPES - 4), rng.randint(1, 4)) for _ in range(150)]
+        for name in "wkve"
     }
     beats = await stream_all(bench, traffic)
     assert len(beats) == sum(count for d in traffic.values() for _, count in d)
@@ -411,7 +429,9 @@ async def writes(dut: Any) -> None:
         transfers = [0] * bench.ports
         for _ in range(200):
             stripe = rng.randrange(20)
-            strobe = rng.choice((0, full, rng.getrandbits(bench.stripe), 0xFF, 1 << rng.randrange(16)))
+            strobe = rng.choice(
+                (0, full, rng.getrandbits(bench.stripe), 0xFF, 1 << rng.randrange(16))
+            )
             word = rng.getrandbits(8 * bench.stripe)
             payloads.append(stripe | word << 32 | strobe << 32 + 8 * bench.stripe)
             old = expected.setdefault(stripe, bytearray(bench.stripe_bytes(stripe)))

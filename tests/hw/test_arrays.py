@@ -38,7 +38,7 @@ def test_yosys_reads_it(tmp_path: Path) -> None:
         script += [
             f"read_verilog -sv {engine.module_name}.sv",
             f"hierarchy -check -top {engine.module_name}",
-            "proc", "flatten", "opt_clean", "check -assert", "select -assert-none t:$mem* t:$dlatch*",
+            "proc", "flatten", "opt_expr", "opt_clean", "check -assert", "select -assert-none t:$mem* t:$dlatch*",
             f"select -assert-count {engine.macs} t:$mul", "design -reset",
         ]  # fmt: skip
     (tmp_path / "read.ys").write_text("\n".join(script) + "\n")

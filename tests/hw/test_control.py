@@ -9,7 +9,8 @@ from hw.control import ControlRegisters, Register, RegisterMap, register_map
 from tests.bench import run_bench
 
 
-def test_on_verilator(tmp_path: Path) -> None:
+def test_on_verilator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)  # where cocotb finds its module
     registers = register_map(2, ["busy", "starved", "blocked"])  # as in cocotb_control.py
     run_bench({"control": ControlRegisters(registers)}, "cocotb_control", tmp_path)
 
@@ -52,7 +53,7 @@ class TestRegisterMap:
     def test_counters_fit(self) -> None:
         names = [f"counter_{k}" for k in range(769)]
         assert register_map(1, names[:768]).offset("counter_767") == 0xFFC
-        with pytest.raises(ValueError, match="within 0x1000, not .*counter_768"):
+        with pytest.raises(ValueError, match=r"within 0x1000, not .*counter_768"):
             register_map(1, names)
 
     def test_registers_do_not_overlap(self) -> None:

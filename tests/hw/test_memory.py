@@ -21,8 +21,12 @@ WIDE = PortShape(
 )
 
 
-def test_on_verilator(tmp_path: Path) -> None:
-    devices = {"small": StripedMemory(ports=2, shape=SMALL), "wide": StripedMemory(ports=1, shape=WIDE)}
+def test_on_verilator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)  # where cocotb finds its module
+    devices = {
+        "small": StripedMemory(ports=2, shape=SMALL),
+        "wide": StripedMemory(ports=1, shape=WIDE),
+    }
     sizes = {
         name: {
             "ports": ports,
@@ -40,7 +44,8 @@ def test_on_verilator(tmp_path: Path) -> None:
 class TestPortShape:
     @pytest.mark.parametrize("port_bytes", [1, 16, 32, 64, 128])
     def test_burst_fits_in_a_page(self, port_bytes: int) -> None:
-        shape = dataclasses.replace(SHAPE, port_bytes=port_bytes, w_depth=4096, max_burst=256, flight=256)
+        sizes = {"port_bytes": port_bytes, "w_depth": 4096, "max_burst": 256}
+        shape = dataclasses.replace(SHAPE, **sizes)
         assert shape.limits["w"] == min(256, 4096 // port_bytes)
 
     def test_burst_leaves_a_window(self) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -102,7 +102,7 @@ class TestAskedWrongly:
             (["sim", "x", "--prompt", "a", "--random"], "--random needs --layers"),
             (["sim", "x", "--ids", "1,b"], "--ids must be whole numbers like 1,2,3, not '1,b'"),
             (["sim", "x", "--prompt", "a", "--tokens", "0"], "Invalid value for '--tokens'"),
-            (["report", "no-such-folder"], "no-such-folder has no report.html"),
+            (["report", "no-such-folder"], "no-such-folder has no report.json"),
             (["synth", "no-such-folder"], "no-such-folder has no design.json"),
             (["perplexity", "tiny-gtp2"], "did you mean tiny-gpt2?"),
             (["perplexity", "gpt2"], "model gpt2 comes without a tokenizer"),
@@ -165,7 +165,7 @@ class TestExitCodes:
         assert cli.run(arguments) == 2
         err = capsys.readouterr().err
         assert err.startswith("Traceback")
-        assert err.splitlines()[-1].startswith("error: x has no report.html")
+        assert err.splitlines()[-1].startswith("error: x has no report.json")
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_cleans_up_and_exits_130(self, number: signal.Signals, tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ class TestBuild:
     def test_request(self, provide: Callable[..., None], tmp_path: Path) -> None:
         seen: list[dict[str, Any]] = []
 
-        def build(request: dict[str, Any], progress: object, joins: object) -> str:
+        def build(request: dict[str, Any], progress: object, joins: object) -> SimpleNamespace:
             seen.append(request)
-            return "built"
+            return SimpleNamespace(fresh=False, summary="x is up to date")
 
         provide("generators.build", build=build, BuildRequest=lambda **fields: fields)
         provide("hwgen.joins", joins=lambda: None)

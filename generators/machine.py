@@ -1,0 +1,101 @@
+"""The numbers of a machine, read off the hardware's components: no latency is written twice."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from designs.target import TargetCard
+from hw.core.accelerator import make_core_engine
+from hw.core.config import CoreConfig
+from hw.core.feeder import header_buffers
+from hw.memory import PortShape, StripedMemory
+from hw.sfu.activation import Activation
+from hw.sfu.argmax import ArgMax
+from hw.sfu.layernorm import LayerNorm, NormSums
+from hw.sfu.requantise import Requantise
+from hw.sfu.softmax import Softmax
+from schedules.machine import Machine, ReadClient
+
+__all__ = ["measure"]
+
+OUTSTANDING = 32
+"""Bursts that a memory accepts on a port before it has answered the first; the simulated one does so too."""
+
+STREAM, WRITE, RESIDUAL = 2, 2, 1
+"""Registers on a word's way to the embedding, on a write's way to ``awvalid``, between a residual row's read and write."""
+
+
+def measure(config: CoreConfig, board: TargetCard) -> Machine:
+    """The machine that a core is with the memory of a board.
+
+    Parameters
+    ----------
+    config : the core.
+    board : gives bandwidth and latency of the memory.
+    """
+    c = config
+    shape = PortShape(
+        port_bytes=c.port_bytes, beat_stripes=c.beat_stripes,
+        w_depth=c.w_depth, k_depth=c.k_depth, v_depth=c.v_depth,
+    )  # fmt: skip
+    norm = LayerNorm(
+        width=c.width, lanes=c.lanes, rows_bits=(c.chunk - 1).bit_length() or 1, beat_bytes=c.beat_bytes
+    )
+    softmax = Softmax(
+        tokens=c.tokens, lanes=c.lanes, context=c.context_chunks * c.lanes, slots=c.slots
+    )
+    engine = make_core_engine(c)
+    return Machine(
+        array=c.array,
+        pe=c.pe,
+        tokens=c.tokens,
+        lanes=c.lanes,
+        chunk=c.chunk,
+        context=c.context,
+        slots=c.slots,
+        ports=c.ports,
+        port_bytes=c.port_bytes,
+        port_rate=_port_rate(c, board),
+        memory_latency=board.memory.latency_cycles,
+        memory_outstanding=OUTSTANDING,
+        clients=tuple(
+            (
+                name,
+                ReadClient(
+                    words=words,
+                    burst=shape.limits[name],
+                    flight=shape.flight if name == "w" else None,
+                ),
+            )
+            for name, words in shape.capacity.items()
+        ),
+        bursts=shape.outstanding,
+        writes=shape.writes,
+        request_latency=StripedMemory.request_latency,
+        arrival_latency=StripedMemory.data_latency,
+        stream_latency=STREAM,
+        write_latency=WRITE,
+        header_tiles=c.header_tiles,
+        header_buffers=header_buffers(c),
+        engine_latency=engine.latency,
+        requantise_latency=Requantise.latency,
+        activation_latency=Activation.latency,
+        residual_latency=RESIDUAL,
+        norm_row=norm.cycles(2) - norm.cycles(1),
+        norm_latency=2 * norm.cycles(1) - norm.cycles(2),
+        norm_sums=NormSums(c.width, c.lanes).latency,
+        norm_parameters=-(-4 * c.width // c.beat_bytes),
+        norm_beat=c.beat_bytes // (4 * c.lanes),
+        softmax_latency=softmax.cycles(1, 1) - 1,
+        softmax_wait=softmax.wait,
+        argmax_latency=ArgMax(lanes=c.lanes, index_bits=32).latency,
+        embed_words=c.stripe_bytes // (2 * c.lanes),
+        row_stripes=c.row_stripes,
+    )
+
+
+def _port_rate(config: CoreConfig, board: TargetCard) -> Fraction:
+    """Bytes that a port is granted in a cycle; within a percent of all, it is all."""
+    share = Fraction(board.granted_bytes_per_cycle).limit_denominator(4096) / config.ports
+    full = Fraction(config.port_bytes)
+    return full if share >= full * Fraction(99, 100) else share
