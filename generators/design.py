@@ -5,15 +5,26 @@ from pathlib import Path
 from typing import Any
 
 from designs.cards import ModelCard
+from designs.gpt2 import gpt2_model
 from designs.progress import Progress
 from designs.target import TargetCard
-from generators.lower import program
+from generators.lower import lower, program
+from generators.machine import measure
 from generators.plan import Plan
 from generators.verilog import Emission, emit
 from hw.core.accelerator import Accelerator
 from hw.core.shell import Shell
+from schedules.cycles import Pass
+from schedules.sequential import sequential
 
-__all__ = ["facts", "write_design"]
+__all__ = ["facts", "passes", "write_design"]
+
+
+def passes(planned: Plan) -> list[Pass]:
+    """The passes whose cycles the schedule predicts: a full prompt chunk, and decoding at some contexts."""
+    c = planned.config
+    decode = sorted({c.context // 8, c.context // 2, c.context - 1})
+    return [Pass(tokens=c.chunk, past=0), *(Pass(tokens=1, past=past) for past in decode)]
 
 
 def write_design(
@@ -21,7 +32,13 @@ def write_design(
 ) -> None:
     """Write ``rtl/``, ``design.json`` and ``schedule.yaml`` below ``folder``."""
     with progress.step("schedule") as step:
-        steps = program(None, planned.config)
+        machine = measure(planned.config, board)
+        schedule = sequential(
+            lower(gpt2_model(card)), machine, clock_mhz=board.clock_mhz, passes=passes(planned)
+        )
+        schedule.verify()
+        (folder / "schedule.yaml").write_text(schedule.to_yaml())
+        steps = program(schedule, planned.config)
         step.detail = f"{len(steps.steps)} phases"
     accelerator = Accelerator(planned.config, steps)
     with progress.step("emit") as step:

@@ -20,6 +20,8 @@ from schedules.machine import Machine, ReadClient
 __all__ = ["Port"]
 
 NEVER = 1 << 60
+WRITE_GAP = 1
+"""Cycles that the memory needs after a written word before it takes another one."""
 
 
 @dataclass
@@ -178,7 +180,7 @@ class Port:
             if cycle > known:
                 return cycle
             waiting.popleft()
-            self._wrote[port] = cycle + ceil(self._period)
+            self._wrote[port] = cycle + ceil(self._period) + WRITE_GAP
             self._answers[port].append(cycle + self._machine.memory_latency)
         return known
 
