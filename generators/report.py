@@ -350,7 +350,7 @@ def _parameters(card: ModelCard) -> int:
 
 @dataclass(frozen=True)
 class _Played:
-    """A pass as the cycle model plays it: cycles of all, and of each phase first start, end, sum."""
+    """A pass as played: cycles of all; of each phase first start and end, and sum over its runs."""
 
     cycles: int
     phases: dict[str, tuple[int, int, int]]
@@ -418,7 +418,9 @@ class _Speed:
             least = [ideal(self._schedule, self._machine, phase, p) for p in where]
             longest = cycles.index(max(cycles))
             total = max(sum(cycles), 1)
-            macs, read = (runs * sum(n) for n in zip(*((x.macs, x.bytes) for x in least), strict=True))
+            macs, read = (
+                runs * sum(n) for n in zip(*((x.macs, x.bytes) for x in least), strict=True)
+            )
             yield PhaseFacts(
                 name=phase.id,
                 runs=runs * len(where),
@@ -461,7 +463,7 @@ class _Speed:
         )
 
     def _played(self, p: Pass) -> _Played:
-        """A pass with all layers. In a prompt they are alike: the second one counts for the rest."""
+        """A pass with all layers; those of a prompt are alike, the second counts for the rest."""
         rest = self._section.repeat - 2
         if p.tokens == 1 or rest < 1:
             return self._play(p, None)

@@ -1,0 +1,123 @@
+"""The whole accelerator in RTL against the golden model: every tensor, every token, bit for bit.
+
+Each design is compiled once and then runs many jobs: prompt lengths around the chunk, decoding to the end of
+the context, a cache from before, fewer layers, and a memory that withholds its ready and valid at random.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from designs import target
+from designs.cards import ModelCard
+from designs.progress import SilentProgress
+from generators import design, plan
+from generators.image import write_image
+from generators.quantise import random_quantised
+from hw.arrays import parse_engine
+from sim import run
+
+CASES = {
+    # One token row, one narrow port, four stripes a beat, sizes that are no powers of two.
+    "one-row": (
+        {"layers": 2, "width": 48, "heads": 3, "ffn": 104, "vocabulary": 101, "context": 44},
+        {"ports": 1, "port_bits": 128}, "tree:mac:1x8x8", 8,
+    ),
+    # Two rows, two blocks of features in a head, eight stripes a beat, two headers in a beat.
+    "wide": (
+        {"layers": 2, "width": 64, "heads": 2, "ffn": 128, "vocabulary": 50, "context": 48},
+        {"ports": 2, "port_bits": 128}, "tree:mac:2x16x16", 16,
+    ),
+    # A systolic array, more rows than fit the last group.
+    "systolic": (
+        {"layers": 2, "width": 32, "heads": 2, "ffn": 64, "vocabulary": 40, "context": 40},
+        {"ports": 2, "port_bits": 128}, "systolic_os:mac:4x8x8", 16,
+    ),
+    # Partial sums that hop along a chain.
+    "cube": (
+        {"layers": 1, "width": 32, "heads": 4, "ffn": 64, "vocabulary": 33, "context": 32},
+        {"ports": 2, "port_bits": 256}, "cube:mac:2x8x8", 8,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=sorted(CASES))
+def built(request, tmp_path_factory) -> tuple[Path, ModelCard]:
+    sizes, ports, engine, chunk = CASES[request.param]
+    card = ModelCard(name=request.param, **sizes)
+    board = target.load("sim-small")
+    memory = board.memory.model_copy(update={**ports, "latency_cycles": 23})
+    board = board.model_copy(update={"memory": memory, "dsp_usable": 4096, "dsp": 4096})
+    folder = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "CHUNK", chunk)
+        patch.setattr(plan, "SLOTS", 4)
+        planned = plan.plan(card, board, parse_engine(engine))
+    assert planned.config.chunk == chunk
+    design.write_design(folder, card, board, planned, SilentProgress())
+    return folder, card
+
+
+def play(built: tuple[Path, ModelCard], tokens: int, generate: int = 0, **options) -> run.SimResult:
+    folder, card = built
+    model = random_quantised(card, seed=5)
+    layers = options.pop("layers", card.layers)
+    return run.run_layers(
+        folder, layers, tokens, options.pop("past", 0), seed=3,
+        model=model, write_image=write_image, generate=generate, **options,
+    )  # fmt: skip
+
+
+class TestAccelerator:
+    @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 15, 16, 17, 25])
+    def test_prompt_of_any_length(self, built, length) -> None:
+        result = play(built, length, generate=2)
+        assert result.identical, result.mismatch
+        assert result.values > 0 and len(result.tokens) == 2
+
+    def test_to_the_end_of_the_context(self, built) -> None:
+        context = built[1].context
+        result = play(built, 5, generate=context - 4)
+        assert result.identical, result.mismatch
+        assert len(result.tokens) == context - 4
+
+    @pytest.mark.parametrize(("length", "past"), [(1, 1), (1, 17), (3, 8), (9, 15), (16, 16)])
+    def test_cache_from_before(self, built, length, past) -> None:
+        result = play(built, length, past=past)
+        assert result.identical, result.mismatch
+
+    def test_some_layers(self, built) -> None:
+        result = play(built, 4, generate=1, layers=1)
+        assert result.identical, result.mismatch
+
+    @pytest.mark.parametrize("percent", [10, 60])
+    def test_memory_that_stalls(self, built, percent, monkeypatch) -> None:
+        load = run.load
+
+        def slow(out: Path):
+            found = load(out)
+            return replace(found, timing=replace(found.timing, stall_percent=percent))
+
+        monkeypatch.setattr(run, "load", slow)
+        result = play(built, 13, generate=3)
+        assert result.identical, result.mismatch
+
+    def test_a_broken_weight_is_found(self, built) -> None:
+        """The comparison sees one wrong bit of one weight."""
+        folder, card = built
+
+        def wrong(model, memory, path, layers, progress) -> None:
+            write_image(model, memory, path, layers, progress)
+            data = bytearray(path.read_bytes())
+            # The first tile of k, behind the norm's constant, its parameters and the tile's header.
+            beat = memory.beat_bytes
+            at = memory.weights * memory.stripe_bytes + beat * (2 + -(-4 * memory.width // beat))
+            data[at] ^= 0x40
+            path.write_bytes(bytes(data))
+
+        result = run.run_layers(
+            folder, 1, 9, 0, seed=3, model=random_quantised(card, seed=5), write_image=wrong
+        )
+        assert not result.identical
+        assert result.mismatch is not None and "h.0.k" in result.mismatch
