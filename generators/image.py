@@ -28,8 +28,8 @@ from designs.quantised import (
 )
 
 __all__ = [
-    "HEAD_PHASES", "LAYER_PHASES", "PHASES", "PhaseBeats", "WeightItem", "memory_map", "pack_head",
-    "pack_layer", "phase_beats", "weight_items", "write_image",
+    "HEAD_PHASES", "LAYER_PHASES", "PHASES", "PhaseBeats", "WeightItem", "header_tiles", "memory_map",
+    "pack_head", "pack_layer", "phase_beats", "weight_items", "write_image",
 ]  # fmt: skip
 
 LAYER_PHASES = ("ln_1", "k", "v", "q", "attention", "proj", "ln_2", "fc1", "fc2")
@@ -69,7 +69,8 @@ class PhaseBeats:
     lead : items before the first tile: the constant and the parameters of a norm, the two headers
         of attention, the header of the activation.
     tiles : tiles of O outputs.
-    header, data : beats of one tile's header and of its weights.
+    header : beats of the headers of ``header_tiles`` consecutive tiles, which come before these tiles.
+    data : beats of one tile's weights.
     """
 
     phase: str
@@ -77,6 +78,7 @@ class PhaseBeats:
     tiles: int = 0
     header: int = 0
     data: int = 0
+    header_tiles: int = 1
 
     @property
     def lead_beats(self) -> int:
@@ -84,21 +86,22 @@ class PhaseBeats:
         return sum(item.beats for item in self.lead)
 
     @property
-    def tile(self) -> int:
-        """Beats of one tile, header included."""
-        return self.header + self.data
-
-    @property
     def total(self) -> int:
         """Beats of the phase."""
-        return self.lead_beats + self.tiles * self.tile
+        return self.lead_beats + _ceil(self.tiles, self.header_tiles) * self.header + self.tiles * self.data
 
     def items(self) -> Iterator[WeightItem]:
         """Every item, in the order of the stream."""
         yield from self.lead
-        for _ in range(self.tiles):
-            yield WeightItem(self.phase, "header", self.header)
+        for tile in range(self.tiles):
+            if tile % self.header_tiles == 0:
+                yield WeightItem(self.phase, "header", self.header)
             yield WeightItem(self.phase, "tile", self.data)
+
+
+def header_tiles(lanes: int) -> int:
+    """Consecutive tiles whose headers share a beat."""
+    return max(1, lanes // CHANNEL_BYTES)
 
 
 def phase_beats(card: Dimensions, lanes: int) -> dict[str, PhaseBeats]:
@@ -124,7 +127,7 @@ def phase_beats(card: Dimensions, lanes: int) -> dict[str, PhaseBeats]:
 
     def linear(phase: str, k: int, n: int, lead: int = 0) -> PhaseBeats:
         leads = (WeightItem(phase, "header", header),) * lead
-        return PhaseBeats(phase, leads, _ceil(n, lanes), header, k // lanes)
+        return PhaseBeats(phase, leads, _ceil(n, lanes), header, k // lanes, header_tiles(lanes))
 
     attention = PhaseBeats("attention", (WeightItem("attention", "header", header),) * 2)
     phases = [
@@ -323,26 +326,31 @@ def _norm(part: QuantNorm, lanes: int) -> Iterator[Bytes]:
 
 
 def _linear(part: QuantLinear, lanes: int) -> Iterator[Bytes]:
-    """Tiles of O outputs, each its header and then k/R beats; padded outputs are zero."""
+    """Groups of tiles of O outputs: the headers of a group, then k/R beats a tile; padded outputs are zero."""
     k, n = part.weight.shape
-    tiles = _ceil(n, lanes)
-    header = np.zeros((tiles * lanes,), _HEADER)
+    group = header_tiles(lanes)
+    tiles, data = _ceil(n, lanes), k * lanes
+    groups = _ceil(tiles, group)
+    header = np.zeros(groups * group * lanes, _HEADER)
     for field in ("bias", "multiplier", "shift"):
         header[field][:n] = getattr(part, field)
     lead = _ceil(CHANNEL_BYTES, lanes) * lanes * lanes
-    heads = header.view(np.uint8).reshape(tiles, lanes * CHANNEL_BYTES)
-    slab = max(1, _SLAB_BYTES // (lead + k * lanes))
-    for first in range(0, tiles, slab):
-        count = min(slab, tiles - first)
-        out = np.zeros((count, lead + k * lanes), np.uint8)
-        out[:, : lanes * CHANNEL_BYTES] = heads[first : first + count]
-        weight = part.weight[:, first * lanes : (first + count) * lanes].view(np.uint8)
-        if weight.shape[1] < count * lanes:
-            weight = np.pad(weight, ((0, 0), (0, count * lanes - weight.shape[1])))
+    heads = header.view(np.uint8).reshape(groups, group * lanes * CHANNEL_BYTES)
+    slab = max(1, _SLAB_BYTES // (lead + group * data))
+    for first in range(0, groups, slab):
+        count = min(slab, groups - first)
+        out = np.zeros((count, lead + group * data), np.uint8)
+        out[:, : heads.shape[1]] = heads[first : first + count]
+        wanted = count * group * lanes
+        weight = part.weight[:, first * group * lanes :][:, :wanted].view(np.uint8)
+        if weight.shape[1] < wanted:
+            weight = np.pad(weight, ((0, 0), (0, wanted - weight.shape[1])))
         # weight[b * R + r, t * O + o] goes to byte o * R + r of beat b of tile t
-        blocks = weight.reshape(k // lanes, lanes, count, lanes).transpose(2, 0, 3, 1)
-        out[:, lead:].reshape(count, k // lanes, lanes, lanes)[:] = blocks
-        yield out.reshape(-1)
+        blocks = weight.reshape(k // lanes, lanes, count, group, lanes).transpose(2, 3, 0, 4, 1)
+        out[:, lead:].reshape(count, group, k // lanes, lanes, lanes)[:] = blocks
+        missing = max(0, (first + count) * group - tiles)  # of the last group, at its end
+        flat = out.reshape(-1)
+        yield flat[: flat.size - missing * data]
 
 
 def _scaling_header(scaling: Scaling, lanes: int, channels: int) -> Bytes:

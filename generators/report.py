@@ -464,18 +464,16 @@ class _Speed:
 
     def _played(self, p: Pass) -> _Played:
         """A pass with all layers; those of a prompt are alike, the second counts for the rest."""
-        rest = self._section.repeat - 2
-        if p.tokens == 1 or rest < 1:
+        repeat = self._section.repeat
+        if p.tokens == 1 or repeat < 3:
             return self._play(p, None)
-        one = self._play(p, 1)
-        silent = replace(p, answer=False)
+        one, silent = self._play(p, 1), replace(p, answer=False)
         first, second = self._play(silent, 1), self._play(silent, 2)
-        more = rest + 1
-        phases = {}
-        for name, (start, end, cycles) in one.phases.items():
-            each = second.phases[name][2] - first.phases[name][2] if name in second.phases else 0
-            phases[name] = (start, end, cycles + more * each)
-        return _Played(one.cycles + more * (second.cycles - first.cycles), phases)
+        phases = dict(one.phases)
+        for name, (_, _, cycles) in second.phases.items():
+            start, end, before = one.phases[name]
+            phases[name] = (start, end, before + (repeat - 1) * (cycles - first.phases[name][2]))
+        return _Played(one.cycles + (repeat - 1) * (second.cycles - first.cycles), phases)
 
     def _play(self, p: Pass, repeat: int | None) -> _Played:
         """A pass with some layers: a prompt's from a cold start, a token's behind another one."""

@@ -276,15 +276,14 @@ class _Core:
         """Play all passes."""
         shapes = list(self._passes(prompt, generate, position))
         self._ask_weights(shapes)
-        may, timed, total = 2, [], {}
+        began, may, timed = 0, 2, []
+        total: dict[str, PhaseCount] = {}
         for index, (shape, is_prompt) in enumerate(shapes):
-            done = self._pass(shape, is_prompt, may)
-            may, phases = done
-            timed.append(PassTime(shape, phases[0][1], may, tuple(phases)))
+            end, phases = self._pass(shape, is_prompt, began, may, final=index == len(shapes) - 1)
+            timed.append(PassTime(shape, began, end, phases))
             for name, _, _, count in phases:
                 total[name] = total.get(name, PhaseCount()) + count
-            if index == len(shapes) - 1:
-                may = max(may - 1, self._port.quiet(), self._quiet())
+            began = may = end
         return Run(may, tuple(timed), total)
 
     def _passes(self, prompt: int, generate: int, position: int) -> Iterator[tuple[Pass, bool]]:
@@ -319,8 +318,10 @@ class _Core:
             return 2
         return _phase_bytes(self._m, what, Pass(1)) // self._m.beat_bytes
 
-    def _pass(self, shape: Pass, is_prompt: bool, may: int):
-        """One pass from the cycle in which its first phase may start; the same of the next pass, and its phases."""
+    def _pass(
+        self, shape: Pass, is_prompt: bool, began: int, may: int, *, final: bool
+    ) -> tuple[int, tuple[tuple[str, int, int, PhaseCount], ...]]:
+        """One pass, whose first phase may start in cycle ``may``: when the next one's may (or all is done), its phases."""
         seen: dict[str, list] = {}
         current: tuple[str, int, int, int] | None = None
         self._layer = 0
@@ -331,22 +332,21 @@ class _Core:
                 for phase, what in self._steps[section.name]:
                     start = max(may, self._idle, self._quiet() if phase.barrier else 0)
                     self._close(seen, current, start)
-                    current = (phase.id, start, self._beats, self._starved)
+                    current = (phase.id, start if current else began, self._beats, self._starved)
                     self._start(phase, what, shape, is_prompt, start)
                     may = start + 1
                 if section.name == self._loop:
                     may = max(may, self._quiet()) + 1  # one more state: the next layer, or the end of the pass
                     self._layer += 1
-        may = max(may, self._quiet() + 1 if self._sections[-1].name != self._loop and shape.answer else may)
         if shape.answer:
-            self._result = max(self._result, may)
-            may = self._result + 1
-            may = self._port.write(range(1), may) + 1
-        else:
-            may += 1
-        end = may + 2  # the next pass: its length, then its first phase
+            may = max(may, self._quiet() + 1, self._result) + 1  # the token is there; it is written
+            may = self._port.write(range(1), may)
+        following = may + 1
+        end = following + 2  # the next pass: its length, then its first phase
+        if final:
+            end = max(following + 1, self._port.quiet(), self._quiet())
         self._close(seen, current, end)
-        return end, [(name, *row) for name, row in seen.items()]
+        return end, tuple((name, *row) for name, row in seen.items())
 
     def _close(self, seen: dict[str, list], current: tuple[str, int, int, int] | None, end: int) -> None:
         if current is None:

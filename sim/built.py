@@ -15,7 +15,7 @@ from designs.memory_map import MemoryMap
 __all__ = ["Built", "MemoryTiming", "load"]
 
 PORT_BASE, PORT_STEP = 0x40_0000_0000, 0x1_0000_0000
-"""Where each port's memory begins: high and far apart, so that a hard-wired address is found out."""
+"""Where each port's memory begins: high and far apart, to find out a hard-wired address."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class MemoryTiming:
     latency_cycles : from a read address to its first beat.
     bytes_per_cycle : what one port carries, reads and writes together.
     outstanding : bursts that a port accepts before it has answered the first.
-    stall_percent : chance that the memory withholds a ready or valid in a cycle, to provoke mistakes.
+    stall_percent : chance that the memory withholds a ready or valid in a cycle: provokes mistakes.
     """
 
     latency_cycles: int
@@ -44,6 +44,7 @@ class Built:
     ----------
     folder : the build's folder.
     top : the top module.
+    tokens : T, token rows of the engine.
     chunk : most tokens of one pass.
     timing : the memory of the target.
     map : what lies where in it.
@@ -55,6 +56,7 @@ class Built:
 
     folder: Path
     top: str
+    tokens: int
     chunk: int
     timing: MemoryTiming
     map: MemoryMap
@@ -68,6 +70,11 @@ class Built:
         """The Verilog files, packages first."""
         files = [p for p in (self.folder / "rtl").iterdir() if p.suffix in (".v", ".sv")]
         return sorted(files, key=lambda path: (not path.stem.endswith("_pkg"), path.name))
+
+    @property
+    def is_small(self) -> bool:
+        """Whether comparing every tensor costs next to nothing."""
+        return self.map.layers * self.map.width <= 4096
 
     @property
     def weights(self) -> Path | None:
@@ -121,6 +128,7 @@ def _built(out: Path, data: dict[str, Any]) -> Built:
     return Built(
         folder=out.resolve(),
         top=data["top"],
+        tokens=data["parameters"]["tokens"],
         chunk=data["parameters"]["chunk"],
         timing=MemoryTiming(memory["latency_cycles"], min(share, full)),
         map=memory_map,

@@ -13,9 +13,17 @@ from numpy.typing import NDArray
 from sim.golden.ops import Ints
 
 __all__ = [
-    "Comparison", "Expected", "Mismatch", "Pass", "Place", "compare", "compare_arrays", "places", "read_log",
+    "Comparison",
+    "Expected",
+    "Mismatch",
+    "Pass",
+    "Place",
+    "compare",
+    "compare_arrays",
+    "places",
+    "read_log",
     "record_type",
-]  # fmt: skip
+]
 
 Records = NDArray[Any]
 
@@ -85,10 +93,16 @@ def record_type(bits: int) -> np.dtype[Any]:
     """A record of a probe of ``bits`` bits (``sim/cpp/probe.h``)."""
     return np.dtype(
         [
-            ("cycle", "<i8"), ("row", "<u2"), ("chunk", "<u2"), ("unit", "u1"), ("phase", "u1"),
-            ("layer", "u1"), ("zero", "u1"), ("data", "u1", (-(-bits // 8),)),
+            ("cycle", "<i8"),
+            ("row", "<u2"),
+            ("chunk", "<u2"),
+            ("unit", "u1"),
+            ("phase", "u1"),
+            ("layer", "u1"),
+            ("zero", "u1"),
+            ("data", "u1", (-(-bits // 8),)),
         ]
-    )  # fmt: skip
+    )
 
 
 def read_log(folder: Path, unit: int) -> Records:
@@ -163,8 +177,8 @@ def compare(
     Returns
     -------
     Comparison
-        Its mismatch is in the first tensor, in the order of computation, that differs; in it the element
-        that was written first.
+        Its mismatch is in the first tensor that differs, in the order of computation; in it, the
+        element that was written first.
     """
     log = _Log(folder, phases)
     values = tensors = 0
@@ -264,8 +278,13 @@ def _compare_tensor(records: Records, wanted: Ints, name: str, lanes: int) -> _F
         missing = when[at] < 0
         index = tuple(int(i) for i in at)
         return (
-            index, int(wanted[at]), None if missing else int(flat[at]), int(when[at]), int(wrong.sum()) - 1, ""
-        )  # fmt: skip
+            index,
+            int(wanted[at]),
+            None if missing else int(flat[at]),
+            int(when[at]),
+            int(wrong.sum()) - 1,
+            "",
+        )
     if (times > 1).any():
         at = np.unravel_index(int((times > 1).argmax()), times.shape)
         note = f"written {times[at]} times"

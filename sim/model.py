@@ -1,7 +1,7 @@
 """The compiled simulator of a build: Verilator, our own g++ lines, a runtime that is compiled once.
 
-``verilator --build`` is not used: it would compile Verilator's runtime for every design (12 s), one flag set
-for all files, and leave its result half-written when it is interrupted.
+``verilator --build`` is not used: it would compile Verilator's runtime for every design (12 s), use
+one set of flags for all files, and leave its result half-written when it is interrupted.
 """
 
 from __future__ import annotations
@@ -43,9 +43,24 @@ _OPTIMISE: dict[Speed, tuple[str, ...]] = {
     "fast-run": ("-O3", "-march=native"),
 }
 _VERILATE = (
-    "--cc", "-O3", "--no-timing", "--x-assign", "fast", "--x-initial", "unique", "-Wno-fatal", "-Wno-lint",
-    "-Wno-style", "-Wno-SYMRSVDWORD", "--output-split", "20000", "--output-split-cfuncs", "200", "--prefix", "Vtop",
-)  # fmt: skip
+    "--cc",
+    "-O3",
+    "--no-timing",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "unique",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    "-Wno-SYMRSVDWORD",
+    "--output-split",
+    "20000",
+    "--output-split-cfuncs",
+    "200",
+    "--prefix",
+    "Vtop",
+)
 
 
 def compile_model(
@@ -108,7 +123,7 @@ def compile_model(
 
 
 def cache_folder() -> Path:
-    """Folder for what all builds share: ``HWGEN_CACHE``, or where the system keeps a user's caches."""
+    """Folder for what builds share: ``HWGEN_CACHE``, or where the system keeps a user's caches."""
     chosen = os.environ.get("HWGEN_CACHE")
     if chosen:
         return Path(chosen)
@@ -134,7 +149,7 @@ class _Compiler:
         if path is None:
             raise ToolError(
                 f"{name} is not on PATH, and it compiles the simulator of a design: install g++ "
-                "(Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++) or name a compiler in CXX"
+                "(Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++) or set CXX"
             )
         return _Compiler(path, _first_line(path))
 
@@ -167,10 +182,16 @@ class _Recipe:
         self.defines = tuple(
             f"-D{name}"
             for name in (
-                "VERILATOR=1", "VM_COVERAGE=0", "VM_SC=0", f"VM_TRACE={int(waves)}", "VM_TRACE_VCD=0",
-                f"VM_TRACE_FST={int(waves)}", "VM_TRACE_SAIF=0", *(["HWGEN_WAVES=1"] if waves else []),
+                "VERILATOR=1",
+                "VM_COVERAGE=0",
+                "VM_SC=0",
+                f"VM_TRACE={int(waves)}",
+                "VM_TRACE_VCD=0",
+                f"VM_TRACE_FST={int(waves)}",
+                "VM_TRACE_SAIF=0",
+                *(["HWGEN_WAVES=1"] if waves else []),
             )
-        )  # fmt: skip
+        )
         self.variant = f"{speed} waves={waves} probes={probes}"
         self.runtime_key = _digest(
             version,
@@ -181,9 +202,16 @@ class _Recipe:
             *_texts(_CPP / "fst"),
         )
         self.key = _digest(
-            self.runtime_key, self.variant, self.main, *_texts(_CPP), *_VERILATE, *self.optimise,
-            built.top, *(path.name for path in self.sources), *texts,
-        )  # fmt: skip
+            self.runtime_key,
+            self.variant,
+            self.main,
+            *_texts(_CPP),
+            *_VERILATE,
+            *self.optimise,
+            built.top,
+            *(path.name for path in self.sources),
+            *texts,
+        )
 
     @property
     def includes(self) -> list[str]:
@@ -262,16 +290,29 @@ def _runtime(
         commands = [
             Command(
                 f"{compiler.path} on {path.stem}.cpp",
-                [compiler.path, *_STANDARD, "-O2", "-march=native", *recipe.defines, *recipe.includes,
-                 "-c", str(recipe.verilator / "include" / f"{path.stem}.cpp"), "-o", path.name],
+                [
+                    compiler.path,
+                    *_STANDARD,
+                    "-O2",
+                    "-march=native",
+                    *recipe.defines,
+                    *recipe.includes,
+                    "-c",
+                    str(recipe.verilator / "include" / f"{path.stem}.cpp"),
+                    "-o",
+                    path.name,
+                ],
             )
             for path in missing
-        ]  # fmt: skip
+        ]
         with progress.step("runtime", "Verilator's runtime, once"):
             run_all(
-                commands, folder=scratch, log=log, jobs=_jobs(),
+                commands,
+                folder=scratch,
+                log=log,
+                jobs=_jobs(),
                 on_done=lambda done: progress.advance(done, len(commands)),
-            )  # fmt: skip
+            )
         for path in missing:
             (scratch / path.name).replace(path)
     return objects
@@ -285,15 +326,22 @@ def _compile(
     generated = scratch / "cpp"
     with progress.step("verilate") as step:
         arguments = [
-            str(recipe.verilator / "bin" / "verilator_bin"), *_VERILATE, "--top-module", recipe.built.top,
-            "-Mdir", "cpp", *(["--trace-fst"] if recipe.waves else []),
+            str(recipe.verilator / "bin" / "verilator_bin"),
+            *_VERILATE,
+            "--top-module",
+            recipe.built.top,
+            "-Mdir",
+            "cpp",
+            *(["--trace-fst"] if recipe.waves else []),
             *(["-DHWGEN_PROBE"] if recipe.probes else []),
             *(f"rtl/{path.name}" for path in recipe.sources),
-        ]  # fmt: skip
+        ]
         run_all(
-            [Command("Verilator", arguments)], folder=scratch, log=log,
+            [Command("Verilator", arguments)],
+            folder=scratch,
+            log=log,
             environment=os.environ | {"VERILATOR_ROOT": str(recipe.verilator)},
-        )  # fmt: skip
+        )
         sources = _join(generated)
         step.detail = f"{sum(sources.values()) / 1e6:.1f} MB of C++"
     (generated / "main.cpp").write_text(recipe.main, encoding="utf-8")
@@ -304,8 +352,10 @@ def _compile(
         if len(sources) > 4:  # each file includes it first
             header = [gxx, *common, *recipe.optimise, "-x", "c++-header", "Vtop__pch.h", "-o"]
             run_all(
-                [Command(f"{gxx} on Vtop__pch.h", [*header, "Vtop__pch.h.gch"])], folder=generated, log=log
-            )  # fmt: skip
+                [Command(f"{gxx} on Vtop__pch.h", [*header, "Vtop__pch.h.gch"])],
+                folder=generated,
+                log=log,
+            )
         progress.advance(1, total)
         files = [*sorted(sources, key=lambda name: -sources[name]), "main.cpp"]
         commands = [
@@ -314,18 +364,21 @@ def _compile(
             for flags in [("-O0",) if name.startswith("slow") else recipe.optimise]
         ]
         run_all(
-            commands, folder=generated, log=log, jobs=_jobs(),
+            commands,
+            folder=generated,
+            log=log,
+            jobs=_jobs(),
             on_done=lambda done: progress.advance(1 + done, total),
-        )  # fmt: skip
+        )
         objects = [f"{name}.o" for name in files]
         link = [gxx, "-pthread", *objects, *map(str, runtime), "-o", "../simulator"]
         run_all([Command(f"{gxx}, linking", link)], folder=generated, log=log)
 
 
 def _join(folder: Path) -> dict[str, int]:
-    """Files to compile, with the bytes behind them: small ones are included together by one file.
+    """Files to compile, with the bytes behind them; one file includes several small ones.
 
-    What Verilator calls slow runs once, at the start: those files are named ``slow``, the others ``fast``.
+    What Verilator calls slow runs once, at the start: those are named ``slow``, the rest ``fast``.
     """
     joined: dict[str, int] = {}
     texts: dict[str, str] = {}

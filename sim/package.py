@@ -1,4 +1,4 @@
-"""What a build puts into ``OUT/sim``: a cocotb testbench and its golden vectors, which need no hwgen."""
+"""What a build puts into ``OUT/sim``: a cocotb testbench with golden vectors; it needs no hwgen."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def emit_package(folder: Path) -> dict[str, str]:
 
     Parameters
     ----------
-    folder : the build: ``design.json``, and ``weights.bin`` and ``quantised.npz`` if it has weights; without
-        them the testbench only tries the registers.
+    folder : the build: ``design.json``, and ``weights.bin`` and ``quantised.npz`` if it has
+        weights; without them the testbench only tries the registers.
     """
     built = load(folder)
     files = {name: (_TESTBENCH / name).read_text(encoding="utf-8") for name in _FILES}
@@ -61,11 +61,13 @@ def _cases(built: Built) -> Iterator[dict[str, Any]]:
         return
     model = quantised.load(built.quantised, keep=1)
     tokenizer = tokenizer_for(built.card)
-    small = built.map.layers * built.map.width <= 4096
+    small = built.is_small
     if tokenizer is not None:
         prompt = tokenizer.encode(_TEXT)[: built.map.context - 2]
     else:
-        prompt = [token % built.map.vocabulary for token in ((17, 4, 23, 11, 5) if small else (17,))]
+        prompt = [
+            token % built.map.vocabulary for token in ((17, 4, 23, 11, 5) if small else (17,))
+        ]
     cache = gpt2.KVCache(model)
     tokens = gpt2.generate(model, prompt, 3 if small else 1, chunk=built.chunk, cache=cache)
     yield {"prompt": prompt, "tokens": tokens, "memory": list(_cache_words(built, cache))}
@@ -77,7 +79,9 @@ def _cache_words(built: Built, cache: gpt2.KVCache) -> Iterator[tuple[int, str]]
     for layer in range(memory.layers):
         for which, half in (("k", cache.k), ("v", cache.v)):
             for position in range(cache.length):
-                words = half[layer, position].reshape(memory.heads, memory.head_blocks, memory.lanes)
+                words = half[layer, position].reshape(
+                    memory.heads, memory.head_blocks, memory.lanes
+                )
                 for head, block in (
                     (h, b) for h in range(memory.heads) for b in range(memory.head_blocks)
                 ):

@@ -1,4 +1,4 @@
-"""Programs that hwgen starts: each in its own process group, and none of them outlives an interruption."""
+"""Programs that hwgen starts: each in its own process group; none outlives an interruption."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Command", "run_all", "started"]
 
 @contextmanager
 def started(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A running program; it and its children are dead when the ``with`` is left, however it is left."""
+    """A running program; it and its children are dead when the ``with`` is left."""
     process = subprocess.Popen([str(part) for part in command], start_new_session=True, **options)
     try:
         yield process

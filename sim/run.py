@@ -1,4 +1,4 @@
-"""Run a build's RTL: generate text, or push random data through some layers; compare with the golden model."""
+"""Run a build's RTL, on a text or on random data, and compare it with the golden model."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SimResult:
     token_cycles : cycle in which each token was written to memory.
     cycles_per_token : mean between two tokens; None with fewer than two.
     wall_seconds, cycles_per_second : of the simulation alone.
-    identical : whether everything that was compared equals the golden model, and no rule was broken.
+    identical : whether all that was compared equals the golden model, and no rule was broken.
     mismatch : the first difference, or the first broken rule, in one sentence.
     values : how many values were compared.
     counters : the accelerator's own counters, and the transfers that the memory saw.
@@ -158,8 +158,10 @@ def run_layers(
     if isinstance(tokens, int):
         if tokens < 1:
             raise DesignError(f"a pass needs at least one token, not {tokens}")
-        tokens = draw.integers(0, built.map.vocabulary, tokens).tolist()
-    ids = _check_ids(built, tokens, generate, past)
+        chosen = draw.integers(0, built.map.vocabulary, tokens).tolist()
+    else:
+        chosen = list(tokens)
+    ids = _check_ids(built, chosen, generate, past)
     cache = gpt2.KVCache(model, layers)
     for half in (cache.k, cache.v):
         half[:, :past] = draw.integers(-127, 128, half[:, :past].shape, np.int8)
@@ -237,9 +239,14 @@ class _Run:
             with progress.step("golden") as step:
                 expected = Expected()
                 golden = gpt2.generate(
-                    self.model, self.prompt, self.count, chunk=built.chunk,
-                    observe=expected if probes else None, layers=self.layers, cache=self.cache,
-                )  # fmt: skip
+                    self.model,
+                    self.prompt,
+                    self.count,
+                    chunk=built.chunk,
+                    observe=expected if probes else None,
+                    layers=self.layers,
+                    cache=self.cache,
+                )
                 compared = Comparison(len(golden), 0, None)
                 if probes:
                     lanes = built.map.lanes
@@ -249,14 +256,31 @@ class _Run:
         return self._result(outcome, problems, compared)
 
     @property
-    def _passes(self) -> int:
-        return -(-len(self.prompt) // self.built.chunk) + max(self.count - 1, 0)
-
-    @property
     def _work(self) -> int:
         """Stripes of weights that the run reads."""
-        memory = self.built.map
-        return self._passes * self.layers * memory.layer_stripes + self.count * memory.head_stripes
+        return sum(stripes for stripes, _ in self._pass_work)
+
+    @property
+    def _pass_work(self) -> list[tuple[int, int]]:
+        """Stripes of weights of each pass, and about how many cycles one of them takes."""
+        memory, chunk = self.built.map, self.built.chunk
+        lengths = [min(chunk, len(self.prompt) - k) for k in range(0, len(self.prompt), chunk)]
+        lengths += [1] * max(self.count - 1, 0)
+        work = []
+        for index, length in enumerate(lengths):
+            head = self.count and index >= len(lengths) - self.count
+            stripes = self.layers * memory.layer_stripes + (memory.head_stripes if head else 0)
+            groups = -(-length // self.built.tokens)
+            work.append((stripes, max(1, groups // memory.beat_stripes)))
+        return work
+
+    def _cycles_done(self, stripes: int) -> int:
+        """About how many cycles the run has behind it when it has read so many stripes."""
+        done = 0
+        for size, cycles in self._pass_work:
+            part = min(size, stripes)
+            done, stripes = done + part * cycles, stripes - part
+        return done
 
     def _job(self, folder: Path, image: Path, probes: bool, waves: Path | None) -> Job:
         built, memory = self.built, self.built.map
@@ -295,17 +319,20 @@ class _Run:
             dumps=dumps,
             writes=[(registers[name], value) for name, value in values.items()],
             reads=reads | built.counters,
-            writable=[(memory.tokens + end, memory.tokens + memory.context + 1), (memory.k, memory.total_stripes)],
+            writable=[
+                (memory.tokens + end, memory.tokens + memory.context + 1),
+                (memory.k, memory.total_stripes),
+            ],
             tokens=(memory.tokens + end, memory.tokens + memory.context + 1, memory.tokens),
             count=(memory.weights, memory.head + memory.head_stripes),
             probes=folder if probes else None,
             waves=waves,
             fill=_FILL,
-        )  # fmt: skip
+        )
 
     def _simulate(self, program: Path, job: Job, on_token: OnToken, progress: Progress) -> Outcome:
         tokenizer = tokenizer_for(self.built.card)
-        work = max(self._work, 1)
+        total = self._cycles_done(self._work)
 
         def listen(event: Event) -> None:
             if event["event"] == "token":
@@ -314,7 +341,7 @@ class _Run:
                 text = tokenizer.decode_token(token) if tokenizer and known else f" {token}"
                 on_token(token, text)
             elif event["event"] == "progress":
-                progress.advance(min(event["beats"], work), work, _rate(event["rate"]))
+                progress.advance(self._cycles_done(event["beats"]), total, _rate(event["rate"]))
 
         with progress.step("simulate") as step:
             began = time.monotonic()

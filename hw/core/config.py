@@ -98,7 +98,7 @@ class CoreConfig:
     @property
     def header_tiles(self) -> int:
         """Consecutive tiles whose headers share a beat."""
-        return 1
+        return self.lanes // 8
 
     @property
     def width_words(self) -> int:

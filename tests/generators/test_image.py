@@ -53,11 +53,11 @@ class Reader:
     def beats_of(self, size: int) -> int:
         return (size + self.beat - 1) // self.beat
 
-    def header(self) -> list[tuple[int, int, int]]:
-        """Bias, multiplier and shift of each channel."""
+    def header(self, tiles: int = 1) -> list[tuple[int, int, int]]:
+        """Bias, multiplier and shift of each channel of some tiles."""
         raw = self.take((8 + self.lanes - 1) // self.lanes)
-        assert not any(raw[8 * self.lanes :])
-        found = [struct.unpack_from("<iHBB", raw, 8 * o) for o in range(self.lanes)]
+        assert not any(raw[8 * self.lanes * tiles :])
+        found = [struct.unpack_from("<iHBB", raw, 8 * o) for o in range(self.lanes * tiles)]
         assert all(zero == 0 for *_, zero in found)
         return [(bias, multiplier, shift) for bias, multiplier, shift, _ in found]
 
@@ -74,8 +74,11 @@ class Reader:
     def linear(self, part: QuantLinear) -> None:
         k, n = part.weight.shape
         lanes = self.lanes
+        group = lanes // 8 or 1  # as many headers as a beat holds
         for n0 in range(0, n, lanes):
-            for o, found in enumerate(self.header()):
+            left = (n - n0 + lanes - 1) // lanes
+            headers = self.header(min(group, left)) if n0 // lanes % group == 0 else []
+            for o, found in enumerate(headers):
                 at = n0 + o
                 real = (part.bias, part.multiplier, part.shift)
                 assert found == (tuple(int(a[at]) for a in real) if at < n else (0, 0, 0))
@@ -197,10 +200,11 @@ class TestMemoryMap:
         card = load_model_card("gpt2-medium")
         memory = memory_map(card, lanes=64, ports=32, port_bytes=64)
         assert (memory.stripe_bytes, memory.beat_bytes, memory.beat_stripes) == (2048, 4096, 2)
-        # norms 2 + 2 beats; k, v, q, proj 16 tiles of 1 + 16; attention 2; fc1 1 and 64 tiles of
-        # 1 + 16; fc2 16 tiles of 1 + 64
-        assert memory.layer_stripes == 2 * (2 * 2 + 4 * 16 * 17 + 2 + 1 + 64 * 17 + 16 * 65)
-        assert memory.head_stripes == 2 * (2 + 786 * 17)
+        # norms 2 + 2 beats; k, v, q, proj 16 tiles of 16 and 2 headers; attention 2; fc1 1 and 64
+        # tiles of 16 and 8 headers; fc2 16 tiles of 64 and 2 headers
+        layer = 2 * 2 + 4 * (16 * 16 + 2) + 2 + 1 + 64 * 16 + 8 + 16 * 64 + 2
+        assert memory.layer_stripes == 2 * layer
+        assert memory.head_stripes == 2 * (2 + 786 * 16 + 99)
         assert memory.row_stripes == 1
         assert memory.kv_head_stripes == 2 * 16
         assert memory.kv_layer_stripes == 16 * 2 * 16
@@ -305,6 +309,13 @@ class TestPhaseBeats:
             assert sum(item.beats for item in weight_items(CARD, lanes)) == layer
             memory = memory_map(CARD, lanes=lanes, ports=1, port_bytes=16)
             assert memory.layer_stripes == layer * memory.beat_stripes
+
+    def test_headers_share_a_beat(self) -> None:
+        head = phase_beats(load_model_card("gpt2-medium"), 64)["lm_head"]
+        assert (head.tiles, head.header, head.header_tiles, head.total) == (786, 1, 8, 786 * 16 + 99)
+        kinds = [item.kind for item in head.items()]
+        assert kinds[:10] == ["header", *["tile"] * 8, "header"]
+        assert kinds[-3:] == ["header", "tile", "tile"]
 
     def test_fc1(self) -> None:
         fc1 = phase_beats(ModelShape.of(CARD), 8)["fc1"]

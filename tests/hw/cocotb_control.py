@@ -261,3 +261,35 @@ async def reads_and_writes_together(dut: Any) -> None:
     host.signal("bus__awvalid").value = 0
     assert await host.read(MAP.offset("prompt")) == 77
     assert await host.read(MAP.offset("layers")) == 0
+
+
+@TEST
+async def requests_ahead_of_answers(dut: Any) -> None:
+    """A host that sends on before it takes the answers gets all of them, in order."""
+    host = await Host(dut, 10).start()
+    names = ("prompt", "generate", "position")
+    offsets = [MAP.offset(name) for name in names]
+
+    async def send(channel: str, payloads: list[dict[str, int]]) -> None:
+        for payload in payloads:
+            await host._send(channel, **payload)
+
+    tasks = [
+        cocotb.start_soon(send("aw", [{"awaddr": offset} for offset in offsets])),
+        cocotb.start_soon(send("w", [{"wdata": offset + 7, "wstrb": 0xF} for offset in offsets])),
+    ]
+    for _ in range(12):
+        await RisingEdge(dut.clk)
+    assert int(host.signal("generate").value) == 0, "the first write is not answered yet"
+    for name, offset in zip(names, offsets, strict=True):
+        await host._receive("b", "bresp")
+        assert int(host.signal(name).value) == offset + 7
+    tasks.append(cocotb.start_soon(send("ar", [{"araddr": offset} for offset in offsets])))
+    for _ in range(12):
+        await RisingEdge(dut.clk)
+    for offset in offsets:
+        assert await host._receive("r", "rdata") == offset + 7
+    for task in tasks:
+        await task
+    await host.settle()
+    assert not host.signal("bus__bvalid").value and not host.signal("bus__rvalid").value

@@ -11,9 +11,9 @@ from cocotb.triggers import Event, ReadOnly, RisingEdge
 
 from hw.sfu.activation import Activation
 from hw.sfu.argmax import ArgMax
-from hw.sfu.layernorm import LayerNorm
+from hw.sfu.layernorm import InverseRoot, LayerNorm, NormSums
 from hw.sfu.requantise import Requantise
-from hw.sfu.softmax import Softmax
+from hw.sfu.softmax import Reciprocal, Softmax
 from hw.unit import Unit
 from sim.golden import ops
 from sim.streams import get, pack, put, start, unpack
@@ -28,6 +28,9 @@ UNITS: dict[str, Unit] = {
     "layernorm_odd": LayerNorm(width=24, lanes=4, rows_bits=2, beat_bytes=16),
     "layernorm_word": LayerNorm(width=8, lanes=8, rows_bits=4, beat_bytes=96),
     "layernorm_long": LayerNorm(width=1280, lanes=2, rows_bits=2, beat_bytes=16),
+    "norm_sums": NormSums(width=24, lanes=3),
+    "inverse_root": InverseRoot(width=64, total_bits=22, squares_bits=37),
+    "reciprocal": Reciprocal(total_bits=24, tag_bits=3),
     "softmax": Softmax(tokens=2, lanes=8, context=64, slots=4),
     "softmax_odd": Softmax(tokens=3, lanes=6, context=42, slots=3),
     "softmax_decode": Softmax(tokens=1, lanes=4, context=32, slots=2),
@@ -265,6 +268,7 @@ class NormBench:
             lambda: np.where(np.arange(d) == rng.integers(d), -1, 0),
             lambda: rng.normal(rng.normal(0, 3000), 10 ** rng.uniform(0, 3.5), d),
             lambda: rng.normal(0, 300, d),
+            lambda: rng.choice([-32768, 32760, 12345]) + rng.integers(0, 3, d),  # sums must be exact
         ]
         rows = [makers[(kind + k) % len(makers)]() for k in range(count)]
         return np.clip(np.round(rows), -32768, 32767).astype(np.int64)
@@ -318,13 +322,113 @@ class NormBench:
             assert cycles == list(range(cycles[0], cycles[0] + len(cycles))), "a row costs more than its words"
 
 
+async def pulses(
+    dut: Any, name: str, inputs: list[dict[str, int]], flag: str, outputs: tuple[str, ...], latency: int
+) -> list[tuple[int, ...]]:
+    """Drive ``inputs`` with ``valid``, some at once, some apart; the ``outputs`` ``latency`` cycles later."""
+
+    def port(name_: str) -> Any:
+        return getattr(dut, f"{name}__{name_}")
+
+    rng = random.Random(len(inputs))
+    waiting, found = list(reversed(inputs)), []
+    due: list[bool] = [False] * latency
+    while waiting or any(due):
+        due.append(bool(waiting) and rng.random() < 0.7)
+        port("valid").value = int(due[-1])
+        if due[-1]:
+            values = waiting.pop()
+            due[-1] = bool(values.pop(flag, 1)) if flag else True
+            for key, value in values.items():
+                port(key).value = value
+            if flag:
+                port(flag).value = int(due[-1])
+        elif flag:
+            port(flag).value = 1
+        await ReadOnly()
+        if due.pop(0):
+            found.append(tuple(int(port(key).value) for key in outputs))
+        await RisingEdge(dut.clk)
+    port("valid").value = 0
+    return found
+
+
+@cocotb.test()
+async def norm_sums_are_exact(dut):
+    await start(dut)
+    for name, unit in of_type(NormSums):
+        rng = np.random.default_rng(11)
+        words, inputs, want = unit.width // unit.lanes, [], []
+        for _ in range(60):
+            x = narrow(rng, 16, unit.width)
+            if rng.random() < 0.2:
+                x = np.full(unit.width, rng.choice([-32768, 32767]))
+            for k in range(words):
+                part = pack(x[k * unit.lanes : (k + 1) * unit.lanes], 16)
+                inputs.append({"first": int(k == 0), "last": int(k == words - 1), "x": part})
+            total = int(x.sum()) & ((1 << unit.total_bits) - 1)
+            want.append((1, total, int((x * x).sum())))
+        outputs = ("done", "total", "squares")
+        assert await pulses(dut, name, inputs, "last", outputs, unit.latency) == want
+
+
+@cocotb.test()
+async def inverse_root_equals_golden(dut):
+    await start(dut)
+    for name, unit in of_type(InverseRoot):
+        rng = random.Random(12)
+        values = [1 << k for k in range(58)] + [(1 << k) - 1 for k in range(1, 59)]
+        values += [rng.getrandbits(rng.randint(1, 58)) + 1 for _ in range(1500)]
+        values += [(((top << 8) + rng.choice([0, 255])) << 30) + 5 for top in range(64, 256)]
+        dut_epsilon = getattr(dut, f"{name}__epsilon")
+        for value in values:
+            # d*Q - S*S + epsilon is the value; S is any that leaves room for Q.
+            total = rng.randint(-(1 << 18), 1 << 18)
+            squares = -(-total * total // unit.width)
+            squares += rng.randint(0, min(value - 1, 1 << 34) // unit.width)
+            epsilon = value - (unit.width * squares - total * total)
+            if epsilon < 0:
+                total = squares = 0
+                epsilon = value
+            dut_epsilon.value = epsilon
+            sums = {"total": total & ((1 << unit.total_bits) - 1), "squares": squares}
+            [found] = await pulses(dut, name, [sums], "", ("r", "shift", "total_o"), unit.latency)
+            r, e = ops.rsqrt(value)
+            assert found == (r, 13 + e, sums["total"]), f"1 / sqrt({value})"
+        # One row per cycle.
+        dut_epsilon.value = 1
+        inputs = [{"total": 0, "squares": rng.getrandbits(36)} for _ in range(100)]
+        want = [ops.rsqrt(unit.width * row["squares"] + 1) for row in inputs]
+        found = await pulses(dut, name, inputs, "", ("r", "shift"), unit.latency)
+        assert found == [(r, 13 + e) for r, e in want]
+
+
+@cocotb.test()
+async def reciprocal_equals_golden(dut):
+    await start(dut)
+    for name, unit in of_type(Reciprocal):
+        rng = random.Random(13)
+        for multiplier in (1 << 14, (1 << 15) - 1, *(rng.randrange(1 << 14, 1 << 15) for _ in range(8))):
+            shift = rng.randint(1, 39)
+            getattr(dut, f"{name}__multiplier").value = multiplier
+            getattr(dut, f"{name}__shift").value = shift
+            totals = [1, (1 << unit.total_bits) - 1]
+            totals += [1 << k for k in range(unit.total_bits)]
+            totals += [rng.getrandbits(rng.randint(1, unit.total_bits)) or 1 for _ in range(100)]
+            inputs = [{"total": total, "tag": k % 8} for k, total in enumerate(totals)]
+            outputs = ("valid_o", "tag_o", "multiplier_o", "shift_o")
+            found = await pulses(dut, name, inputs, "", outputs, unit.latency)
+            want = [ops.reciprocal(total, multiplier, shift) for total in totals]
+            assert found == [(1, k % 8, *pair) for k, pair in enumerate(want)]
+
+
 @cocotb.test()
 async def layernorm_equals_golden(dut):
     await start(dut)
     for name, unit in of_type(LayerNorm):
         bench = NormBench(dut, name, unit)
         large = unit.width > 1000
-        for kind in range(4 if large else 16):
+        for kind in range(4 if large else 18):
             known = ("before", "with", "after", "before")[kind % 4]
             count = (1, 2, 3, 1 << unit.rows_bits)[kind % 4 if kind < 8 else (kind // 4) % 4]
             await bench.job(min(count, 3) if large else count, kind, known, 1.0 if kind % 3 else 0.6)
@@ -340,11 +444,9 @@ class SoftmaxBench:
         self.cycle = 0
         self.accepted: list[int] = []
         self.done: list[int] = []
-        self.multiplier, self.shift = int(self.rng.integers(1 << 14, 1 << 15)), int(self.rng.integers(1, 40))
         for port in ("score__valid", "item__valid", "p_en"):
             self.port(port).value = 0
-        self.port("constant__multiplier").value = self.multiplier
-        self.port("constant__shift").value = self.shift
+        self.constant()
         self._task = cocotb.start_soon(self._run())
 
     def port(self, name: str) -> Any:
@@ -360,6 +462,12 @@ class SoftmaxBench:
                 self.done.append(self.cycle)
             await RisingEdge(self.dut.clk)
             self.cycle += 1
+
+    def constant(self) -> None:
+        """Another constant; only while no item is worked on."""
+        self.multiplier, self.shift = int(self.rng.integers(1 << 14, 1 << 15)), int(self.rng.integers(1, 40))
+        self.port("constant__multiplier").value = self.multiplier
+        self.port("constant__shift").value = self.shift
 
     def item(self, slot: int, rows: int, columns: int, kind: int) -> "Item":
         """Scores of a random kind."""
@@ -469,6 +577,7 @@ async def softmax_one_item(dut):
         bench = SoftmaxBench(dut, name, unit, seed=5)
         for item in bench.items(shapes_of(unit, 16, seed=6)):
             before = len(bench.done)
+            bench.constant()
             await bench.write(item, offer=True)
             while len(bench.done) == before:
                 await RisingEdge(dut.clk)

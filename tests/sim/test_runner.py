@@ -1,4 +1,4 @@
-"""The C++ runner on an accelerator in miniature: tests/sim/copier.sv.j2 appends ``last + 1`` to a prompt."""
+"""The C++ runner on an accelerator in miniature (tests/sim/copier.sv.j2)."""
 
 import json
 import os
@@ -29,10 +29,29 @@ PORT_BYTES = 32
 LONG, OUTSIDE, HANG, WLAST, CHANGE, READ_ONLY, ASSERT, RETREAT, OVERTAKE, SILENT = range(1, 11)
 
 MAP = MemoryMap(
-    ports=2, port_bytes=PORT_BYTES, lanes=8, layers=1, width=16, heads=1, ffn=32, vocabulary=128,
-    context=64, tokens=0, weights=128, head=256, wte=384, wpe=512, k=640, v=768, layer_stripes=128,
-    head_stripes=128, row_stripes=1, kv_head_stripes=128, kv_layer_stripes=128, total_stripes=896,
-)  # fmt: skip
+    ports=2,
+    port_bytes=PORT_BYTES,
+    lanes=8,
+    layers=1,
+    width=16,
+    heads=1,
+    ffn=32,
+    vocabulary=128,
+    context=64,
+    tokens=0,
+    weights=128,
+    head=256,
+    wte=384,
+    wpe=512,
+    k=640,
+    v=768,
+    layer_stripes=128,
+    head_stripes=128,
+    row_stripes=1,
+    kv_head_stripes=128,
+    kv_layer_stripes=128,
+    total_stripes=896,
+)
 
 
 def write_build(folder: Path) -> Path:
@@ -46,22 +65,30 @@ def write_build(folder: Path) -> Path:
     )
     (folder / "rtl" / "hwgen_top.sv").write_text(
         template.render(
-            pb=PORT_BYTES, size=PORT_BYTES.bit_length() - 1, probe=probe.module_name,
+            pb=PORT_BYTES,
+            size=PORT_BYTES.bit_length() - 1,
+            probe=probe.module_name,
             argmax=argmax.module_name,
         )
-    )  # fmt: skip
+    )
     design = {
         "top": "hwgen_top",
-        "parameters": {"chunk": 8},
+        "parameters": {"tokens": 2, "chunk": 8},
         "memory": {"latency_cycles": 40, "bytes_per_cycle": 64.0},
         "memory_map": MAP.to_dict(),
         "registers": {"prompt": 0x10, "generate": 0x18, "position": 0x20, "layers": 0x28},
         "model": {
-            "name": "copier", "layers": 1, "width": 16, "heads": 1, "ffn": 32, "vocabulary": 128,
-            "context": 64, "tokenizer": "bytes",
+            "name": "copier",
+            "layers": 1,
+            "width": 16,
+            "heads": 1,
+            "ffn": 32,
+            "vocabulary": 128,
+            "context": 64,
+            "tokenizer": "bytes",
         },
         "phases": ["embed", "ln_1", "k", "v", "lm_head"],
-    }  # fmt: skip
+    }
     (folder / "design.json").write_text(json.dumps(design))
     return folder
 
@@ -291,9 +318,11 @@ class TestInterruption:
         out = write_build(tmp_path / "out")
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         process = subprocess.Popen(
-            [sys.executable, "-c", WORK, str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-c", WORK, str(out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=environment,
-        )  # fmt: skip
+        )
         assert process.stdout and process.stdout.readline() == b"ready\n"
         model = out / "sim" / "model"
         while not list(model.glob(".making-*/cpp/main.cpp")) and process.poll() is None:
