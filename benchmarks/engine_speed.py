@@ -96,7 +96,7 @@ def measure(engine: Engine, cycles: int, beats: int, folder: Path) -> tuple[floa
     (folder / "main.cpp").write_text(MAIN)
     begin = _child_seconds()
     _run(
-        ["verilator", "--cc", "--exe", "--build", "-j", "2", "--no-timing", "--x-assign", "fast"]
+        ["verilator", "--cc", "--exe", "--build", "-j", "2", "--no-timing", "--x-assign", "fast", "--expand-limit", "4"]
         + ["-Wno-fatal", "--output-split", "20000", "--output-split-cfuncs", "500"]
         + ["-CFLAGS", "-O3 -march=native", "--prefix", "Vtop", "--Mdir", str(folder / "obj")]
         + ["--top-module", engine.module_name, str(source), str(folder / "main.cpp")],

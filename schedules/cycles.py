@@ -231,9 +231,17 @@ class _Rows:
         self._bank = loaded + rows
         return loaded
 
-    def delay(self, last: int) -> None:
-        """The last row was taken later than it could have been."""
-        self._bank = max(self._bank, last)
+    @property
+    def smooth(self) -> bool:
+        """Whether the pipeline has not stood still lately."""
+        return not self._still
+
+    def delay(self, before_last: int) -> None:
+        """Rows were taken later than they could have been, the one before the last of the tile in that cycle.
+
+        The last one then waits beside the bank, which is free for the next tile.
+        """
+        self._bank = max(self._bank - 1, before_last) + 1
 
 
 class _Core:
@@ -266,7 +274,7 @@ class _Core:
         self._next = {"w": 0, "k": 0, "v": 0, "e": 0}  # beats taken of each ring
         self._fed = 0  # the feeder has offered the last beat that is not for the engine
         self._freed: deque[int] = deque([0] * machine.header_buffers, maxlen=machine.header_buffers)
-        self._written = 0  # the key/value writer is free
+        self._written = self._taken = 0  # the key/value writer is free; its last row entered requantisation
         self._armed = False
         self._layer = 0
 
@@ -468,6 +476,8 @@ class _Core:
         cycle = start + 1
         if what.result == GATED:
             cycle = self._other(cycle) + 1
+        # Rows leave faster than tiles come: then all groups but the first are one stream of beats.
+        smooth = len(groups) > 1 and words >= groups[0] and what.result not in (KEY, VALUE)
         issued = last = 0
         for n in range(tiles):
             if n % m.header_tiles == 0:
@@ -476,6 +486,11 @@ class _Core:
                 issued = self._tile("w", indices if g == 0 else None, words, cycle)
                 last = self._drain(what, shape, n, g, count)
                 cycle = issued + 1
+                if g == 0 and smooth and self._rows.smooth:
+                    issued = self._tile("w", None, words * (len(groups) - 1), cycle)
+                    last = self._drain(what, shape, n, len(groups) - 1, groups[-1])
+                    cycle = issued + 1
+                    break
             self._release("w", issued, words)
             if (n + 1) % m.header_tiles == 0 or n == tiles - 1:
                 self._freed.append(last + 1)
@@ -491,7 +506,7 @@ class _Core:
         loaded = self._rows.tile(rows)
         if what.result not in (KEY, VALUE):
             return loaded + rows
-        m, last = self._m, loaded
+        m, before_last, last = self._m, 0, max(loaded, self._taken)
         for row in range(rows):
             taken = max(last + 1, self._written - m.requantise_latency)
             arrives = taken + m.requantise_latency
@@ -499,8 +514,9 @@ class _Core:
             byte = position % m.lanes * m.lanes % m.stripe_bytes
             ports = range(byte // m.port_bytes, (byte + m.lanes - 1) // m.port_bytes + 1)
             self._written = self._port.write(ports, arrives + 1)
-            last = taken
-        self._rows.delay(last)
+            before_last, last = last, taken
+        self._rows.delay(before_last)
+        self._taken = last
         return last
 
     def _retire(self, what: Role, last: int) -> None:

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import ceil
 
 from schedules.errors import ScheduleError
 from schedules.machine import Machine, ReadClient
@@ -92,12 +91,15 @@ class Port:
         self._asked = 0  # words requested
         self._spans: deque[tuple[int, int, int]] = deque()  # words before, first cycle, words: of bursts received
         self._ends: deque[int] = deque()  # last cycles of bursts, newest last
-        self._period = Fraction(machine.port_bytes) / machine.port_rate  # cycles of a word
-        self._next = Fraction(0)  # the memory can give the next word
+        period = Fraction(machine.port_bytes) / machine.port_rate
+        self._scale, self._period = period.denominator, period.numerator  # a word takes period / scale cycles
+        self._next = 0  # the memory can give the next word, in cycles times scale
         self._busy: deque[tuple[int, int]] = deque()  # cycles with a word, as [first, end)
         self._open: list[deque[int]] = [deque() for _ in range(machine.ports)]  # awvalid of writes whose word is not placed
         self._wrote = [0] * machine.ports  # next cycle for a written word
         self._answers: list[list[int]] = [[] for _ in range(machine.ports)]
+        self._waiting: set[int] = set()  # ports with writes in _open
+        self._full: dict[int, int] = {}  # write that a port must have answered before anybody writes again
         self._fetch: tuple[int, Sequence[tuple[str, Sequence[int], int]]] | None = None
         self.words = 0
         """Words read so far."""
@@ -130,13 +132,18 @@ class Port:
 
     def write(self, ports: range, cycle: int) -> int:
         """Give a write to some ports, not before ``cycle``; the cycle in which all ports could take it."""
-        limit = self._machine.writes
-        for p in range(self._machine.ports):
-            taken = len(self._answers[p]) + len(self._open[p])
-            if taken >= limit:
-                cycle = max(cycle, self._answer(p, taken - limit) + 1)
+        for p, index in list(self._full.items()):
+            answered = self._answer(p, index)
+            if answered < cycle:
+                del self._full[p]
+            else:
+                cycle = answered + 1
         for p in ports:
             self._open[p].append(cycle + self._machine.write_latency)
+            self._waiting.add(p)
+            taken = len(self._answers[p]) + len(self._open[p])
+            if taken >= self._machine.writes:
+                self._full[p] = taken - self._machine.writes
         return cycle
 
     def quiet(self) -> int:
@@ -174,14 +181,18 @@ class Port:
         waiting = self._open[port]
         while waiting:
             cycle = max(waiting[0] + 1, self._wrote[port])
-            for first, end in self._busy:
-                if first <= cycle < end:
+            for first, end in reversed(self._busy):
+                if end <= cycle:
+                    break
+                if first <= cycle:
                     cycle = end
+                    break
             if cycle > known:
                 return cycle
             waiting.popleft()
-            self._wrote[port] = cycle + ceil(self._period) + WRITE_GAP
+            self._wrote[port] = cycle - (-self._period // self._scale) + WRITE_GAP
             self._answers[port].append(cycle + self._machine.memory_latency)
+        self._waiting.discard(port)
         return known
 
     def _wanted(self) -> tuple[_Client | None, int]:
@@ -217,9 +228,9 @@ class Port:
 
     def _start_fetch(self, now: int) -> bool:
         """Give the descriptors of the fetch, if no request before ``now`` can still delay a write."""
-        for port in range(self._machine.ports):
+        for port in list(self._waiting):
             self._settle(port, now)
-        if self._fetch is None or any(self._open):
+        if self._fetch is None or self._waiting:
             return False
         (cycle, jobs), self._fetch = self._fetch, None
         start = max(cycle, *(answers[-1] + 1 for answers in self._answers if answers), 0)
@@ -230,14 +241,18 @@ class Port:
 
     def _serve(self, client: _Client, words: int, earliest: int) -> None:
         """Transfer a burst, not before ``earliest``."""
-        self._next = max(self._next, Fraction(earliest))
-        first = ceil(self._next)
+        scale, period = self._scale, self._period
+        start = self._next = max(self._next, earliest * scale)
+        first, last = -(-start // scale), -(-(start + (words - 1) * period) // scale)
         per_beat = client.words_per_beat
         missing = -client.received % per_beat or per_beat
-        for word in range(missing, words + 1, per_beat):
-            client.beats.append(ceil(self._next + (word - 1) * self._period))
-        last = ceil(self._next + (words - 1) * self._period)
-        self._next += words * self._period
+        if scale == period:
+            client.beats.extend(range(first + missing - 1, first + words, per_beat))
+        else:
+            client.beats.extend(
+                -(-(start + (word - 1) * period) // scale) for word in range(missing, words + 1, per_beat)
+            )
+        self._next += words * period
         client.received += words
         self._spans.append((self._asked, first, words))
         self._asked += words
@@ -259,4 +274,4 @@ class Port:
         while self._spans[0][0] + self._spans[0][2] <= word:
             self._spans.popleft()
         before, first, _ = self._spans[0]
-        return ceil(first + (word - before) * self._period) + 1
+        return first - (-(word - before) * self._period // self._scale) + 1

@@ -132,11 +132,14 @@ async def unmapped(dut: Any) -> None:
     """All addresses of the window answer; what is not mapped reads 0, whatever was written."""
     host = await Host(dut, 4).start()
     mapped = {r.offset + k for r in MAP for k in range(0, r.bits // 8, 4)}
+    prompt = MAP.offset("prompt")
+    await host.write(prompt, 0x5A5A5A5A)
     for offset in set(range(0, 0x1000, 4)) - mapped:
         if offset % 0x40 == 0x14 or offset > 0xF00 or offset < 0xC0:
             await host.write(offset, 0xFFFFFFFF)
             assert await host.read(offset) == 0, hex(offset)
-    for offset in mapped:
+            assert await host.read(prompt) == 0x5A5A5A5A
+    for offset in mapped - {prompt}:
         assert await host.read(offset) == 0, "a write went elsewhere"
 
 
