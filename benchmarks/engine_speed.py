@@ -78,7 +78,9 @@ int main(int, char** argv) {
 """
 
 
-def measure(engine: Engine, cycles: int, beats: int, folder: Path) -> tuple[float, float, float, int]:
+def measure(
+    engine: Engine, cycles: int, beats: int, folder: Path
+) -> tuple[float, float, float, int]:
     """Build ``engine`` in ``folder`` and stream tiles of ``beats`` beats for ``cycles`` cycles.
 
     Returns
@@ -96,7 +98,19 @@ def measure(engine: Engine, cycles: int, beats: int, folder: Path) -> tuple[floa
     (folder / "main.cpp").write_text(MAIN)
     begin = _child_seconds()
     _run(
-        ["verilator", "--cc", "--exe", "--build", "-j", "2", "--no-timing", "--x-assign", "fast", "--expand-limit", "4"]
+        [
+            "verilator",
+            "--cc",
+            "--exe",
+            "--build",
+            "-j",
+            "2",
+            "--no-timing",
+            "--x-assign",
+            "fast",
+            "--expand-limit",
+            "16",
+        ]
         + ["-Wno-fatal", "--output-split", "20000", "--output-split-cfuncs", "500"]
         + ["-CFLAGS", "-O3 -march=native", "--prefix", "Vtop", "--Mdir", str(folder / "obj")]
         + ["--top-module", engine.module_name, str(source), str(folder / "main.cpp")],
@@ -113,11 +127,18 @@ def measure(engine: Engine, cycles: int, beats: int, folder: Path) -> tuple[floa
         rows = engine.golden(x, w)
         for n, row in enumerate(rows):
             last = int(n == len(rows) - 1)
-            payload = int.from_bytes(row.astype("<i4").tobytes(), "little") | last << (32 * row.size)
+            payload = int.from_bytes(row.astype("<i4").tobytes(), "little") | last << (
+                32 * row.size
+            )
             expected += payload.to_bytes(_port_bytes(engine.o.payload.shape().size), "little")
     (folder / "beats.bin").write_bytes(sent)
     (folder / "rows.bin").write_bytes(expected)
-    answer = _run([str(folder / "obj" / "Vtop"), *map(str, (folder / "beats.bin", folder / "rows.bin", cycles))])
+    answer = _run(
+        [
+            str(folder / "obj" / "Vtop"),
+            *map(str, (folder / "beats.bin", folder / "rows.bin", cycles)),
+        ]
+    )
     seconds, taken, given = answer.split()
     return built, float(seconds), float(taken), int(given)
 
@@ -154,7 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
             tokens=spec.tokens, reduce=spec.reduce, outputs=spec.outputs,
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
-            built, seconds, taken, given = measure(engine, options.cycles, options.beats, Path(folder))
+            built, seconds, taken, given = measure(
+                engine, options.cycles, options.beats, Path(folder)
+            )
         print(
             f"{text:26} {engine.macs:6} MACs  built in {built:5.1f} CPU s  {options.cycles / seconds / 1e3:7.1f} k cycles/s"
             f"  {taken * engine.macs / seconds / 1e6:7.0f} M MAC/s  {given} rows equal numpy's",

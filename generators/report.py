@@ -29,7 +29,17 @@ from hw.core.config import CoreConfig
 from schedules.cycles import Pass, bound, ideal, play
 from schedules.schedule import Schedule
 
-__all__ = ["VERSION", "Report", "apply_synthesis", "make_report", "render", "write_report"]
+__all__ = [
+    "VERSION",
+    "Point",
+    "Report",
+    "apply_synthesis",
+    "load",
+    "make_report",
+    "predict_points",
+    "render",
+    "write_report",
+]
 
 VERSION = 1
 """Of report.json: larger when a key changes its meaning or goes; new keys do not count."""
@@ -354,6 +364,19 @@ class _Played:
 
     cycles: int
     phases: dict[str, tuple[int, int, int]]
+
+
+def predict_points(
+    config: CoreConfig,
+    board: TargetCard,
+    schedule: Schedule,
+    *,
+    prompts: Sequence[int],
+    contexts: Sequence[int],
+) -> tuple[list[Point], list[Point]]:
+    """Points for prompts of some lengths, and for one token at some contexts."""
+    speed = _Speed(config, board, schedule)
+    return [speed.prompt(n) for n in prompts], [speed.token(n) for n in contexts]
 
 
 class _Speed:

@@ -155,7 +155,7 @@ def memory(
     halves = min(-(-width // w) * -(-depth // d) for w, d in _HALF_BLOCKS.items())
     ultra = -(-width // _URAM[0]) * -(-depth // _URAM[1])
     in_bram = halves * half * target.bram.bits
-    if target.uram.usable and style != "bram" and ultra * target.uram.bits < in_bram:
+    if target.uram.usable and style != "bram" and ultra * target.uram.bits <= in_bram:
         return "uram", Resources(uram=ultra)
     return "bram", Resources(bram=halves * half)
 

@@ -65,7 +65,7 @@ def show_simulation(console: Console, result: SimResult) -> None:
     facts.append(("cycles", result.cycles))
     if result.cycles_per_token:
         facts.append(("cycles per token", round(result.cycles_per_token)))
-    speed = quantity(result.cycles_per_second, "cycles/s")
+    speed = quantity(result.cycles_per_second, " cycles/s")
     facts.append(("wall time", f"{duration(result.wall_seconds)} ({speed})"))
     console.facts(facts)
 

@@ -272,10 +272,12 @@ class _Core:
         # When something is over: the feeder is idle, everything fed has been written, ...
         self._idle = self._drained = self._norm = self._embedded = self._result = 0
         self._next = {"w": 0, "k": 0, "v": 0, "e": 0}  # beats taken of each ring
-        self._fed = 0  # the feeder has offered the last beat that is not for the engine
-        self._freed: deque[int] = deque([0] * machine.header_buffers, maxlen=machine.header_buffers)
+        self._freed = [0] * machine.header_buffers  # no tile needs a header any more, header by header
+        self._headers = 0
         self._written = self._taken = 0  # the key/value writer is free; its last row entered requantisation
+        self._late: tuple[int, list[range], bool] | None = None  # a tile of keys or values that waits to be written
         self._armed = False
+        self._fetching: tuple[int, list[tuple[str, list[int], int]]] | None = None
         self._layer = 0
 
     # ---- The sequencer ----------------------------------------------------------------------------
@@ -368,6 +370,7 @@ class _Core:
 
     def _quiet(self) -> int:
         """The cycle in which nothing is on its way any more."""
+        self._write_rows()
         return max(self._idle, self._drained, self._norm, self._embedded)
 
     def _start(self, phase: Phase, what: Role, shape: Pass, is_prompt: bool, cycle: int) -> None:
@@ -478,58 +481,79 @@ class _Core:
             cycle = self._other(cycle) + 1
         # Rows leave faster than tiles come: then all groups but the first are one stream of beats.
         smooth = len(groups) > 1 and words >= groups[0] and what.result not in (KEY, VALUE)
-        issued = last = 0
+        issued = 0
         for n in range(tiles):
             if n % m.header_tiles == 0:
                 cycle = self._header(cycle)
+            ends = (n + 1) % m.header_tiles == 0 or n == tiles - 1
             for g, count in enumerate(groups):
                 issued = self._tile("w", indices if g == 0 else None, words, cycle)
-                last = self._drain(what, shape, n, g, count)
                 cycle = issued + 1
+                if g == len(groups) - 1:
+                    self._release("w", issued, words)
+                self._drain(what, shape, g, count, ends and g == len(groups) - 1)
                 if g == 0 and smooth and self._rows.smooth:
                     issued = self._tile("w", None, words * (len(groups) - 1), cycle)
-                    last = self._drain(what, shape, n, len(groups) - 1, groups[-1])
                     cycle = issued + 1
+                    self._release("w", issued, words)
+                    self._drain(what, shape, len(groups) - 1, groups[-1], ends)
                     break
-            self._release("w", issued, words)
-            if (n + 1) % m.header_tiles == 0 or n == tiles - 1:
-                self._freed.append(last + 1)
         self._idle = cycle
-        self._retire(what, last)
 
     def _header(self, cycle: int) -> int:
         """Take a header; it needs a buffer that no tile uses any more. The cycle after its issue."""
-        return self._other(max(cycle, self._freed[0])) + 1
+        if self._headers >= len(self._freed):
+            self._write_rows()
+        free = self._freed[self._headers]
+        self._headers += 1
+        return self._other(max(cycle, free)) + 1
 
-    def _drain(self, what: Role, shape: Pass, n: int, group: int, rows: int) -> int:
-        """The tile fed last leaves the engine; the cycle in which its last row enters requantisation."""
+    def _drain(self, what: Role, shape: Pass, group: int, rows: int, ends: bool) -> None:
+        """The tile fed last leaves the engine; ``ends``: it is the last one of its header."""
+        self._write_rows()
         loaded = self._rows.tile(rows)
-        if what.result not in (KEY, VALUE):
-            return loaded + rows
-        m, before_last, last = self._m, 0, max(loaded, self._taken)
-        for row in range(rows):
-            taken = max(last + 1, self._written - m.requantise_latency)
-            arrives = taken + m.requantise_latency
-            position = shape.past + group * m.tokens + row
-            byte = position % m.lanes * m.lanes % m.stripe_bytes
-            ports = range(byte // m.port_bytes, (byte + m.lanes - 1) // m.port_bytes + 1)
-            self._written = self._port.write(ports, arrives + 1)
-            before_last, last = last, taken
-        self._rows.delay(before_last)
-        self._taken = last
-        return last
+        if what.result in (KEY, VALUE):
+            first = shape.past + group * self._m.tokens
+            self._late = loaded, [self._ports(first + row) for row in range(rows)], ends
+        else:
+            last = max(loaded, self._taken) + rows
+            self._rows.delay(last - 1)
+            self._retire(what.result, last, ends)
 
-    def _retire(self, what: Role, last: int) -> None:
-        """The last row of a phase entered requantisation: it is written, and then counted as such."""
+    def _ports(self, position: int) -> range:
+        """The ports behind which a word of keys or values of a position lies."""
+        m = self._m
+        byte = position % m.lanes * m.lanes % m.stripe_bytes
+        return range(byte // m.port_bytes, (byte + m.lanes - 1) // m.port_bytes + 1)
+
+    def _write_rows(self) -> None:
+        """Give a tile of keys or values to the memory; called when the feeder has played what it could meanwhile."""
+        if self._late is not None:
+            (loaded, rows, ends), self._late = self._late, None
+            latency, before_last, last = self._m.requantise_latency, 0, max(loaded, self._taken)
+            for ports in rows:
+                before_last, last = last, max(last + 1, self._written - latency)
+                self._written = self._port.write(ports, last + latency + 1)
+            self._rows.delay(before_last)
+            self._taken = last
+            self._retire("", last, ends)
+        if self._fetching is not None:
+            (cycle, jobs), self._fetching = self._fetching, None
+            self._port.fetch(max(cycle, self._written), jobs)
+
+    def _retire(self, result: str, last: int, ends: bool) -> None:
+        """A tile's last row entered requantisation: it is written, and then counted as such."""
         m = self._m
         out = last + m.requantise_latency
-        if what.result == RESIDUAL:
+        if result == RESIDUAL:
             out += m.residual_latency
-        elif what.result == GATED:
+        elif result == GATED:
             out += m.activation_latency
-        elif what.result == LOGIT:
+        elif result == LOGIT:
             self._result = out + m.argmax_latency
         self._drained = out + 1
+        if ends:
+            self._freed.append(last + 1)
 
     def _fetch(self, shape: Pass, cycle: int) -> None:
         """Keys and values are read, head by head, when those of this pass have been written."""
@@ -539,8 +563,9 @@ class _Core:
         stride = -(-m.context // m.lanes) * head_words
         first = self._layer * self._heads * stride
         words = [first + head * stride for head in range(self._heads)]
-        ready = max(cycle, self._drained_keys)
-        self._port.fetch(ready, [(ring, words, chunks * head_words) for ring in "kv"])
+        self._fetching = cycle, [(ring, words, chunks * head_words) for ring in "kv"]
+        if self._late is None:
+            self._write_rows()
 
     @property
     def _head_words(self) -> int:
@@ -550,10 +575,6 @@ class _Core:
             for _, r in steps
             if r.kind == "attention"
         )
-
-    @property
-    def _drained_keys(self) -> int:
-        return self._written
 
     def _attention(self, phase: Phase, what: Role, shape: Pass, start: int) -> None:
         """Items in turns: scores as long as a slot is free, else the context of the oldest item."""
@@ -597,9 +618,8 @@ class _Core:
                 played += 1
                 if g == len(groups) - 1:
                     self._release("v", issued, beats)
-        self._freed.append(last + 1)
         self._idle = cycle + 1
-        self._retire(what, last)
+        self._retire("", last, True)
 
     def _softmax(self, scored: int, words: int, read: int) -> int:
         """An item whose last score is there in cycle ``scored``; the cycle after its last read."""

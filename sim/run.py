@@ -31,8 +31,8 @@ WriteImage = Callable[[QuantModel, MemoryMap, Path, int, Progress], None]
 
 OnToken = Callable[[int, str], None]
 
-_LONG_RUN = 2_000_000
-"""Stripes of weights from which a run is worth the longer compilation."""
+_LONG_RUN = 5_000_000
+"""Cycles from which a run is worth the longer compilation."""
 
 _FILL = 0x5B
 """What memory holds that nobody has written."""
@@ -226,7 +226,8 @@ class _Run:
     ) -> SimResult:
         built = self.built
         if speed is None:
-            speed = "fast-run" if self._work > _LONG_RUN // built.map.ports else "fast-build"
+            long = self._cycles_done(self._work) > _LONG_RUN
+            speed = "fast-run" if long else "fast-build"
         if waves is not None and not waves.absolute().parent.is_dir():
             raise DesignError(f"{waves} cannot be written: its folder does not exist")
         program = compile_model(

@@ -9,9 +9,19 @@ from hw.arrays.engine import Engine, Resources, accumulator_bits, nearest
 from hw.arrays.systolic_os import SystolicOsArray
 from hw.arrays.tree import TreeArray
 
-__all__ = ["ENGINES", "Engine", "EngineSpec", "Resources", "accumulator_bits", "make_engine", "parse_engine"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "EngineSpec",
+    "Resources",
+    "accumulator_bits",
+    "make_engine",
+    "parse_engine",
+]
 
-ENGINES: dict[str, type[Engine]] = {cls.array: cls for cls in (TreeArray, CubeArray, SystolicOsArray)}
+ENGINES: dict[str, type[Engine]] = {
+    cls.array: cls for cls in (TreeArray, CubeArray, SystolicOsArray)
+}
 
 
 @dataclass(frozen=True)
@@ -41,10 +51,14 @@ def _legal(array: str, pe: str, sparsity: str) -> type[Engine]:
     """The class of a combination; ValueError with the nearest legal one."""
     if array not in ENGINES:
         names = tuple(ENGINES)
-        raise ValueError(f"array {array!r} is not known (known: {', '.join(names)}); use {nearest(array, names)}:mac")
+        raise ValueError(
+            f"array {array!r} is not known (known: {', '.join(names)}); use {nearest(array, names)}:mac"
+        )
     cls = ENGINES[array]
     if pe not in cls.pes:
-        raise ValueError(f"array {array!r} has no PE {pe!r} (it has {', '.join(cls.pes)}); use {array}:{nearest(pe, cls.pes)}")
+        raise ValueError(
+            f"array {array!r} has no PE {pe!r} (it has {', '.join(cls.pes)}); use {array}:{nearest(pe, cls.pes)}"
+        )
     if sparsity not in cls.sparsities:
         raise ValueError(
             f"{array}:{pe} has no sparsity {sparsity!r} (it has {', '.join(cls.sparsities)}); "
@@ -54,7 +68,14 @@ def _legal(array: str, pe: str, sparsity: str) -> type[Engine]:
 
 
 def make_engine(
-    array: str, pe: str = "mac", sparsity: str = "dense", *, tokens: int, reduce: int, outputs: int, **options: Any
+    array: str,
+    pe: str = "mac",
+    sparsity: str = "dense",
+    *,
+    tokens: int,
+    reduce: int,
+    outputs: int,
+    **options: Any,
 ) -> Engine:
     """An engine by name; ``options`` are the other parameters of its class.
 
@@ -80,10 +101,14 @@ def parse_engine(text: str) -> EngineSpec:
     if len(names) > 1 and re.fullmatch(r"\d+(x\d+)*", names[-1]):
         sizes = [int(n) for n in names.pop().split("x")]
         if len(sizes) != 3 or min(sizes) < 1:
-            raise ValueError(f"engine {text!r}: a shape is three positive numbers TxRxO, e.g. 2x64x64")
+            raise ValueError(
+                f"engine {text!r}: a shape is three positive numbers TxRxO, e.g. 2x64x64"
+            )
         shape = [*sizes]
     if not 1 <= len(names) <= 3:
-        raise ValueError(f"engine {text!r} is not array[:pe[:sparsity]][:TxRxO], e.g. tree:mac:2x64x64")
+        raise ValueError(
+            f"engine {text!r} is not array[:pe[:sparsity]][:TxRxO], e.g. tree:mac:2x64x64"
+        )
     spec = EngineSpec(*names, tokens=shape[0], reduce=shape[1], outputs=shape[2])
     _legal(spec.array, spec.pe, spec.sparsity)
     return spec

@@ -48,13 +48,22 @@ class CubeArray(Engine):
         total = accumulator_bits(self.reduce, self.x_bits, self.w_bits)
         face = self.hop * (self.tokens * self.x_bits + self.outputs * self.w_bits)
         waiting = face * sum(1 + (p - 1) // 32 for p in range(2, self.planes))
-        sums = self.planes * (self.hop - 1) * (self.x_bits + self.w_bits + 1) + (self.planes - 1) * total
+        sums = (
+            self.planes * (self.hop - 1) * (self.x_bits + self.w_bits + 1)
+            + (self.planes - 1) * total
+        )
         return Resources(
             dsp=self.macs,
             lut=cells * (sums + self.acc_bits) + waiting + bank,
-            ff=cells * (self.planes * dot + (self.planes - 1) * total + self.acc_bits) + face * self.planes + bank,
+            ff=cells * (self.planes * dot + (self.planes - 1) * total + self.acc_bits)
+            + face * self.planes
+            + bank,
             bram=0,
         )
 
     def context(self) -> dict[str, Any]:
-        return super().context() | self.dot_context(self.hop) | {"hop": self.hop, "planes": self.planes}
+        return (
+            super().context()
+            | self.dot_context(self.hop)
+            | {"hop": self.hop, "planes": self.planes}
+        )

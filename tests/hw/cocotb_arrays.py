@@ -27,7 +27,9 @@ def devices() -> dict[str, Engine]:
             for n, options in enumerate(OPTIONS[array]):
                 if n == 0 or shape == (3, 5, 7):
                     tokens, reduce, outputs = shape
-                    name = f"{array}_{tokens}_{reduce}_{outputs}" + "".join(f"_{k}{v}" for k, v in options.items())
+                    name = f"{array}_{tokens}_{reduce}_{outputs}" + "".join(
+                        f"_{k}{v}" for k, v in options.items()
+                    )
                     found[name] = make_engine(
                         array, tokens=tokens, reduce=reduce, outputs=outputs,
                         acc_bits=accumulator_bits(BEATS * reduce), **options,
@@ -39,11 +41,15 @@ DEVICES = devices()
 each = cocotb.parametrize(name=list(DEVICES))
 
 
-def random_tile(engine: Engine, rng: np.random.Generator, k: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+def random_tile(
+    engine: Engine, rng: np.random.Generator, k: int, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(-128, 128, (rows, k)), rng.integers(-128, 128, (k, engine.outputs))
 
 
-async def compare(dut, name: str, tiles: list[tuple[np.ndarray, np.ndarray]], busy: float, ready: float) -> None:
+async def compare(
+    dut, name: str, tiles: list[tuple[np.ndarray, np.ndarray]], busy: float, ready: float
+) -> None:
     """Stream ``tiles`` through a device; every row must be right, in order, and the last of a tile marked."""
     engine = DEVICES[name]
     beats = [payload for x, w in tiles for payload in engine.pack(x, w)]

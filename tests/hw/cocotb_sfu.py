@@ -46,6 +46,10 @@ def of_type(kind: type) -> Iterator[tuple[str, Any]]:
     return ((name, unit) for name, unit in UNITS.items() if isinstance(unit, kind))
 
 
+LIMIT: dict[str, Any] = {"timeout_time": 100, "timeout_unit": "us"}
+"""50,000 cycles, more than any test takes: a unit that hangs fails."""
+
+
 async def transfer(dut: Any, name: str, words: list[int], busy: tuple[float, float], count: int) -> list[int]:
     """Send ``words`` to ``name.i`` and receive ``count`` words of ``name.o``."""
     sender = cocotb.start_soon(put(dut, f"{name}__i", words, busy[0], seed=len(words)))
@@ -91,7 +95,7 @@ def narrow(rng: np.random.Generator, bits: int, size: int, signed: bool = True) 
     return np.where(rng.random(size) < 0.1, special, x).astype(np.int64)
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def requantise_equals_golden(dut):
     await start(dut)
     for name, unit in of_type(Requantise):
@@ -122,7 +126,7 @@ async def requantise_equals_golden(dut):
         assert await latency(dut, name, 0) == unit.latency
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def activation_equals_golden(dut):
     await start(dut)
     for name, unit in of_type(Activation):
@@ -155,7 +159,7 @@ async def activation_equals_golden(dut):
         assert await latency(dut, name, 0) == unit.latency
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def argmax_takes_the_first(dut):
     await start(dut)
     for name, unit in of_type(ArgMax):
@@ -353,7 +357,7 @@ async def pulses(
     return found
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def norm_sums_are_exact(dut):
     await start(dut)
     for name, unit in of_type(NormSums):
@@ -372,7 +376,7 @@ async def norm_sums_are_exact(dut):
         assert await pulses(dut, name, inputs, "last", outputs, unit.latency) == want
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def inverse_root_equals_golden(dut):
     await start(dut)
     for name, unit in of_type(InverseRoot):
@@ -403,7 +407,7 @@ async def inverse_root_equals_golden(dut):
         assert found == [(r, 13 + e) for r, e in want]
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def reciprocal_equals_golden(dut):
     await start(dut)
     for name, unit in of_type(Reciprocal):
@@ -422,7 +426,7 @@ async def reciprocal_equals_golden(dut):
             assert found == [(1, k % 8, *pair) for k, pair in enumerate(want)]
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def layernorm_equals_golden(dut):
     await start(dut)
     for name, unit in of_type(LayerNorm):
@@ -569,7 +573,7 @@ def shapes_of(unit: Softmax, count: int, seed: int) -> list[tuple[int, int]]:
     return shapes[:count]
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def softmax_one_item(dut):
     """Each item by itself, offered with its last score: integers, and cycles."""
     await start(dut)
@@ -586,7 +590,7 @@ async def softmax_one_item(dut):
         bench._task.cancel()
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def softmax_reads_at_once(dut):
     """Both read ports are right in the very cycle of ``done``."""
     await start(dut)
@@ -613,7 +617,7 @@ async def softmax_reads_at_once(dut):
         bench._task.cancel()
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def softmax_items_follow_without_a_gap(dut):
     """All slots full, items offered at once: each begins when its predecessor has been read."""
     await start(dut)
@@ -638,7 +642,7 @@ async def softmax_items_follow_without_a_gap(dut):
         bench._task.cancel()
 
 
-@cocotb.test()
+@cocotb.test(**LIMIT)
 async def softmax_scores_while_items_run(dut):
     """A stream of items through few slots: scores of later ones are written meanwhile."""
     await start(dut)

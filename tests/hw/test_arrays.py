@@ -32,7 +32,10 @@ def test_lint(tmp_path: Path) -> None:
 
 def test_yosys_reads_it(tmp_path: Path) -> None:
     """No latches, loops or undriven wires; no memories; one multiplier a MAC."""
-    script, engines = [], [e for n, e in DEVICES.items() if n.endswith(("_2_8_8", "_3_5_7", "_1_1_1"))]
+    script, engines = (
+        [],
+        [e for n, e in DEVICES.items() if n.endswith(("_2_8_8", "_3_5_7", "_1_1_1"))],
+    )
     for engine in engines:
         (tmp_path / f"{engine.module_name}.sv").write_text(engine.render())
         script += [
@@ -90,8 +93,14 @@ class TestNames:
         ("text", "message"),
         [
             ("tre:mac", "array 'tre' is not known .*; use tree:mac"),
-            ("tree:dsp_packed", r"array 'tree' has no PE 'dsp_packed' \(it has mac\); use tree:mac"),
-            ("tree:mac:dence", r"tree:mac has no sparsity 'dence' \(it has dense\); use tree:mac:dense"),
+            (
+                "tree:dsp_packed",
+                r"array 'tree' has no PE 'dsp_packed' \(it has mac\); use tree:mac",
+            ),
+            (
+                "tree:mac:dence",
+                r"tree:mac has no sparsity 'dence' \(it has dense\); use tree:mac:dense",
+            ),
             ("tree:mac:2x64", "a shape is three positive numbers"),
             ("tree:mac:0x64x64", "a shape is three positive numbers"),
             ("tree:mac:dense:more:2x2x2", r"is not array\[:pe"),

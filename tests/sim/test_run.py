@@ -30,9 +30,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def layers(out: Path, count: int, tokens: int, past: int = 0, **more: int) -> SimResult:
+def layers(out: Path, count: int, tokens: int, past: int = 0, more: int = 0) -> SimResult:
     model = random_quantised(CARD, 5, count)
-    return run_layers(out, count, tokens, past, 5, model=model, write_image=write_image, **more)
+    return run_layers(
+        out, count, tokens, past, 5, model=model, write_image=write_image, generate=more
+    )
 
 
 class TestText:
@@ -78,13 +80,13 @@ class TestLayers:
         [(1, 1, 0, 0), (2, 5, 0, 0), (1, 3, 100, 0), (1, 130, 7, 0), (4, 2, 9, 2)],
     )
     def test_every_tensor(self, tiny: Path, count: int, tokens: int, past: int, more: int) -> None:
-        result = layers(tiny, count, tokens, past, generate=more)
+        result = layers(tiny, count, tokens, past, more)
         assert result.identical, result.mismatch
         assert result.values >= count * tokens * 12 * 64
         assert len(result.tokens) == more
 
     def test_the_whole_context(self, tiny: Path) -> None:
-        result = layers(tiny, 1, 2, 254, generate=1)
+        result = layers(tiny, 1, 2, 254, 1)
         assert result.identical, result.mismatch
 
     def test_wrong_weights_are_found(self, tiny: Path) -> None:

@@ -23,6 +23,7 @@ from sim.built import Built, load
 from sim.compare import read_log
 from sim.errors import SimulationError, ToolError
 from sim.model import compile_model
+from sim.package import emit_package
 from sim.runner import Event, Job, Outcome, execute
 
 PORT_BYTES = 32
@@ -76,7 +77,15 @@ def write_build(folder: Path) -> Path:
         "parameters": {"tokens": 2, "chunk": 8},
         "memory": {"latency_cycles": 40, "bytes_per_cycle": 64.0},
         "memory_map": MAP.to_dict(),
-        "registers": {"prompt": 0x10, "generate": 0x18, "position": 0x20, "layers": 0x28},
+        "registers": {
+            "prompt": 0x10,
+            "generate": 0x18,
+            "position": 0x20,
+            "layers": 0x28,
+            "generated": 0x30,
+            "cycles": 0x38,
+            "token": 0x40,
+        },
         "model": {
             "name": "copier",
             "layers": 1,
@@ -305,6 +314,7 @@ WORK = """
 import signal, sys
 from pathlib import Path
 from sim.model import compile_model
+from sim.package import emit_package
 def stop(number, frame):
     raise KeyboardInterrupt
 signal.signal(signal.SIGTERM, stop)
@@ -359,6 +369,40 @@ def _processes_with(text: str) -> list[str]:
         if text in line and "pytest" not in line:
             found.append(line)
     return found
+
+
+class TestPackage:
+    """The cocotb testbench of ``OUT/sim``, around the copier."""
+
+    def test_without_weights_it_tries_the_registers(self, build: Path) -> None:
+        files = emit_package(build)
+        vectors = json.loads(files["vectors.json"])
+        assert vectors["cases"] == [] and vectors["bases"] == [0x40_0000_0000, 0x41_0000_0000]
+        assert all("hwgen." not in files[name] for name in ("run.py", "test_accelerator.py"))
+        assert all("import sim" not in text and "from sim" not in text for text in files.values())
+
+    def test_runs_by_itself(self, tmp_path: Path) -> None:
+        out = write_build(tmp_path / "out")
+        files = emit_package(out)
+        vectors = json.loads(files["vectors.json"])
+        image = np.zeros(MAP.image_bytes, np.uint8)
+        (out / "weights.bin").write_bytes(image.tobytes())
+        vectors["layers"] = 0  # no fault
+        good = {"prompt": [5, 6, 7], "tokens": [8, 9], "memory": [[0, "05000000"]]}
+        vectors["cases"] = [good, good | {"tokens": [8, 10]}]
+        (out / "sim").mkdir()
+        for name, content in (files | {"vectors.json": json.dumps(vectors)}).items():
+            (out / "sim" / name).write_text(content)
+        run = subprocess.run(
+            [sys.executable, "-I", str(out / "sim" / "run.py")],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        said = run.stdout[-2000:] + run.stderr[-2000:]
+        assert "2 of 3 tests passed" in run.stdout, said
+        assert "[8, 9] == [8, 10]" in run.stdout
+        assert run.returncode == 1
 
 
 class TestWaves:

@@ -1,0 +1,255 @@
+"""The report of a build: its numbers are the cycle model's, and its page stands alone."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from designs import target
+from designs.cards import load_model_card
+from designs.errors import DesignError
+from designs.progress import SilentProgress
+from generators import report
+from generators.design import write_design
+from generators.machine import measure
+from generators.plan import Plan, plan
+from generators.synth import ModuleResources, Resources, SynthesisResult
+from hw.arrays import parse_engine
+from schedules.cycles import Pass, play, predict
+from schedules.schedule import Schedule
+
+CARD, BOARD = load_model_card("tiny-gpt2"), target.load("sim-small")
+DOCUMENT = Path(__file__).parents[2] / "docs" / "report.md"
+
+
+@pytest.fixture(scope="module")
+def planned() -> Plan:
+    return plan(CARD, BOARD, parse_engine("tree:mac"))
+
+
+@pytest.fixture(scope="module")
+def built(planned: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    write_design(folder, CARD, BOARD, planned, SilentProgress())
+    report.write_report(folder, CARD, BOARD, planned, seconds=1.25)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(built: Path) -> report.Report:
+    return report.load(built)
+
+
+@pytest.fixture(scope="module")
+def schedule(built: Path) -> Schedule:
+    return Schedule.from_yaml((built / "schedule.yaml").read_text())
+
+
+class TestPoints:
+    def test_lengths_end_with_the_context(self, found: report.Report) -> None:
+        assert [p.tokens for p in found.prefill] == [16, 32, 64, 128, 256]
+        assert [p.context for p in found.decode] == [16, 32, 64, 128, 256]
+        assert [p.passes for p in found.prefill] == [1, 1, 1, 1, 2]
+
+    @pytest.mark.parametrize("tokens", [16, 128])
+    def test_prompt_is_what_the_cycle_model_plays_with_all_layers(
+        self, found: report.Report, schedule: Schedule, planned: Plan, tokens: int
+    ) -> None:
+        run = play(schedule, measure(planned.config, BOARD), prompt=tokens, generate=1)
+        point = next(p for p in found.prefill if p.tokens == tokens)
+        assert point.cycles == run.passes[-1].cycles
+        assert {p.name: p.cycles for p in point.phases} == {
+            name: count.cycles for name, _, _, count in run.passes[-1].phases
+        }
+
+    def test_token_is_what_the_cycle_model_predicts(
+        self, found: report.Report, schedule: Schedule, planned: Plan
+    ) -> None:
+        wanted = predict(schedule, measure(planned.config, BOARD), Pass(1, 127, True))
+        point = next(p for p in found.decode if p.context == 128)
+        assert point.cycles == wanted.total
+        assert point.lanes_busy == pytest.approx(wanted.lane_use, abs=1e-4)
+        assert [p.bound for p in point.phases] == [p.bound for p in wanted.phases]
+
+    def test_bytes_read_are_those_of_the_phases(self, found: report.Report) -> None:
+        for point in (*found.prefill, *found.decode):
+            traffic = point.traffic
+            assert traffic.total - traffic.written == sum(p.bytes for p in point.phases)
+            assert traffic.total == sum(
+                (traffic.weights, traffic.keys_values, traffic.embeddings, traffic.written)
+            )
+
+    def test_nothing_beats_the_ideal(self, found: report.Report) -> None:
+        for point in (*found.prefill, *found.decode):
+            assert 0 < point.roofline_fraction <= 1
+            assert 0 < point.lanes_busy <= point.roofline_fraction
+            assert 0 < point.bandwidth_used <= 1
+            assert point.needed_bytes <= point.traffic.total
+            assert sum(p.macs for p in point.phases) == point.macs
+
+    def test_decoding_is_bound_by_memory(self, found: report.Report) -> None:
+        assert {p.bound for p in found.decode} == {"memory"}
+
+    def test_timelines_are_one_layer(self, found: report.Report) -> None:
+        for line in found.timelines:
+            assert line.section == "layer"
+            assert line.phases[0].start == 0
+            assert all(a.end <= b.start for a, b in zip(line.phases, line.phases[1:], strict=False))
+            assert line.cycles == line.phases[-1].end
+
+
+class TestFile:
+    def test_every_key_is_documented(self) -> None:
+        text = DOCUMENT.read_text(encoding="utf-8")
+        models = [
+            value
+            for value in vars(report).values()
+            if isinstance(value, type) and issubclass(value, report._Value)
+        ]
+        for model in models:
+            for name in model.model_fields:
+                assert f"`{name}`" in text, f"{model.__name__}.{name}"
+
+    def test_only_the_key_build_differs_from_build_to_build(
+        self, built: Path, planned: Plan, tmp_path: Path
+    ) -> None:
+        for name in ("schedule.yaml", "design.json"):
+            (tmp_path / name).write_bytes((built / name).read_bytes())
+        (tmp_path / "rtl").symlink_to(built / "rtl")
+        report.write_report(tmp_path, CARD, BOARD, planned, seconds=987.6)
+        assert (tmp_path / "report.html").read_bytes() == (built / "report.html").read_bytes()
+        one, other = (json.loads((f / "report.json").read_text()) for f in (built, tmp_path))
+        assert one.pop("build") == {"seconds": 1.25}
+        assert other.pop("build") == {"seconds": 987.6}
+        assert one == other
+
+    def test_memory_map_covers_the_memory(self, found: report.Report) -> None:
+        memory = found.memory
+        assert sum(r.bytes for r in memory.regions) == memory.total_bytes <= memory.available_bytes
+        assert memory.weight_bytes <= memory.weight_stream_bytes
+
+    @pytest.mark.parametrize("text", [None, "{}", "not JSON"])
+    def test_a_folder_without_a_report_is_refused(self, tmp_path: Path, text: str | None) -> None:
+        if text is not None:
+            (tmp_path / "report.json").write_text(text)
+        with pytest.raises(DesignError, match=r"report\.json|build it again"):
+            report.load(tmp_path)
+
+    def test_another_version_is_refused(self, built: Path, tmp_path: Path) -> None:
+        data = json.loads((built / "report.json").read_text()) | {"version": 99}
+        (tmp_path / "report.json").write_text(json.dumps(data))
+        with pytest.raises(DesignError, match="has version 99, not 1: build it again"):
+            report.load(tmp_path)
+
+
+class Page(HTMLParser):
+    """Links, and tags that are not closed in order."""
+
+    VOID = ("meta", "rect", "line", "path", "circle", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+class TestPage:
+    @pytest.fixture(scope="class")
+    def page(self, built: Path) -> Page:
+        parser = Page()
+        parser.feed((built / "report.html").read_text(encoding="utf-8"))
+        return parser
+
+    def test_is_well_formed_with_its_drawings(self, page: Page) -> None:
+        assert page.open == []
+        assert page.tags.count("svg") == 5  # roofline, two schedules, resources, memory
+        assert "script" not in page.tags
+
+    def test_needs_nothing_else(self, built: Path, page: Page) -> None:
+        text = (built / "report.html").read_text(encoding="utf-8")
+        assert not re.search(r"https?://|@import|url\(", text)
+        assert str(built) not in text
+        assert page.links
+        for link in page.links:
+            assert (built / link).is_file(), link
+
+    def test_no_number_went_wrong(self, built: Path) -> None:
+        text = (built / "report.html").read_text(encoding="utf-8")
+        assert not re.search(r"\b(nan|inf|None)\b", text)
+
+
+class TestSynthesis:
+    def result(self, built: Path, unfinished: tuple[str, ...] = ()) -> SynthesisResult:
+        design = json.loads((built / "design.json").read_text())
+        modules = []
+        for entry in design["modules"]:
+            counted = not entry["name"].startswith(unfinished) if unfinished else True
+            modules.append(
+                ModuleResources(
+                    name=entry["name"],
+                    count=entry["count"],
+                    basis="yosys" if counted else "unknown",
+                    resources=Resources(lut=10) if counted else Resources(),
+                )
+            )
+        return SynthesisResult(
+            top=design["top"], target="sim-small", family="xcup", tool="yosys 0",
+            modules=tuple(modules), available=Resources(), seconds=0,
+        )  # fmt: skip
+
+    @pytest.fixture
+    def copy(self, built: Path, tmp_path: Path) -> Path:
+        for name in ("report.json", "design.json"):
+            (tmp_path / name).write_bytes((built / name).read_bytes())
+        return tmp_path
+
+    def test_counts_replace_the_estimate(self, built: Path, copy: Path) -> None:
+        result = self.result(built)
+        report.apply_synthesis(copy, result)
+        facts = report.load(copy).resources
+        assert facts.basis == "yosys"
+        assert facts.tool == "yosys 0"
+        assert facts.used["lut"] == sum(10 * m.count for m in result.modules)
+        assert facts.used["dsp"] == 0
+        assert "yosys 0" in (copy / "report.html").read_text()
+
+    def test_every_module_belongs_to_a_block(self, built: Path, copy: Path) -> None:
+        report.apply_synthesis(copy, self.result(built))
+        assert "other" not in [block.name for block in report.load(copy).resources.blocks]
+
+    def test_a_block_that_was_not_finished_keeps_its_estimate(
+        self, built: Path, copy: Path
+    ) -> None:
+        before = {b.name: b for b in report.load(built).resources.blocks}
+        report.apply_synthesis(copy, self.result(built, unfinished=("tree_array",)))
+        after = {b.name: b for b in report.load(copy).resources.blocks}
+        assert report.load(copy).resources.basis == "yosys and estimate"
+        assert after["engine"] == before["engine"]
+        assert after["softmax"].basis == "yosys"
+
+    def test_too_much_does_not_fit(self, built: Path, copy: Path) -> None:
+        result = self.result(built)
+        many = result.modules[0].model_copy(update={"resources": Resources(lut=10**6)})
+        report.apply_synthesis(
+            copy, result.model_copy(update={"modules": (many, *result.modules[1:])})
+        )
+        facts = report.load(copy).resources
+        assert not facts.fits
+        assert facts.reasons[0].startswith("LUT: 1000")
+        assert "does not fit" in (copy / "report.html").read_text()
