@@ -1,7 +1,8 @@
 """How fast Verilator simulates an engine, and that every accumulator is right meanwhile.
 
-``python -m benchmarks.engine_speed [ENGINE ...] [--cycles N]``, e.g. ``tree:mac:1x64x64``. The model streams a ring of
-random tiles without a pause; a C++ main compares each row that leaves with numpy's result.
+``python -m benchmarks.engine_speed [ENGINE ...] [--cycles N]``, e.g. ``tree:mac:1x64x64``. The
+model streams a ring of random tiles without a pause; a C++ main compares each row that leaves with
+numpy's result.
 """
 
 import argparse
@@ -99,22 +100,13 @@ def measure(
     begin = _child_seconds()
     _run(
         [
-            "verilator",
-            "--cc",
-            "--exe",
-            "--build",
-            "-j",
-            "2",
-            "--no-timing",
-            "--x-assign",
-            "fast",
-            "--expand-limit",
-            "16",
+            "verilator", "--cc", "--exe", "--build", "-j", "2", "--no-timing", "--x-assign", "fast",
+            "-Wno-fatal", "--output-split", "20000", "--output-split-cfuncs", "500",
+            "--expand-limit", "16", "-CFLAGS", "-O3 -march=native", "--prefix", "Vtop",
+            "--Mdir", str(folder / "obj"), "--top-module", engine.module_name,
+            str(source), str(folder / "main.cpp"),
         ]
-        + ["-Wno-fatal", "--output-split", "20000", "--output-split-cfuncs", "500"]
-        + ["-CFLAGS", "-O3 -march=native", "--prefix", "Vtop", "--Mdir", str(folder / "obj")]
-        + ["--top-module", engine.module_name, str(source), str(folder / "main.cpp")],
-    )
+    )  # fmt: skip
     built = _child_seconds() - begin
 
     rng = np.random.default_rng(1)
@@ -179,7 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
                 engine, options.cycles, options.beats, Path(folder)
             )
         print(
-            f"{text:26} {engine.macs:6} MACs  built in {built:5.1f} CPU s  {options.cycles / seconds / 1e3:7.1f} k cycles/s"
+            f"{text:26} {engine.macs:6} MACs  built in {built:5.1f} CPU s"
+            f"  {options.cycles / seconds / 1e3:7.1f} k cycles/s"
             f"  {taken * engine.macs / seconds / 1e6:7.0f} M MAC/s  {given} rows equal numpy's",
             flush=True,
         )

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from designs.cards import ModelCard
+from designs.cards import ModelCard, list_models, load_model_card
 from designs.catalogue import explain
 from designs.errors import DesignError
 from designs.gpt2 import gpt2_sources
@@ -220,6 +220,7 @@ class Checkpoint:
             if here != there:
                 raise DesignError(
                     f"{config}: {key} is {here}, but model {card.name} has {field} {there}"
+                    + self._misshaped(card)
                 )
         for name, shape in gpt2_sources(card).items():
             at = self._find(name)
@@ -228,6 +229,14 @@ class Checkpoint:
                     f"{at.file}: tensor {at.name} has shape {show(at.shape)}, but model "
                     f"{card.name} needs {show(shape)}"
                 )
+
+    def _misshaped(self, card: ModelCard) -> str:
+        """The first tensor of another shape than a model's, for the end of a message."""
+        for name, shape in gpt2_sources(card).items():
+            at = self.stored.get(name)
+            if at is not None and at.shape != shape:
+                return f"; tensor {at.name} has shape {show(at.shape)}, not {show(shape)}"
+        return ""
 
     def _find(self, name: str) -> StoredTensor:
         short = name.removeprefix(PREFIX)
@@ -249,6 +258,25 @@ class Checkpoint:
             except (OSError, ValueError) as error:
                 raise DesignError(f"{file} cannot be read: {error}") from error
         return self._maps[file]
+
+
+def find_model(name: str) -> tuple[ModelCard, Path | None]:
+    """Return the card of a model, and the folder of its weights if it comes with any.
+
+    Parameters
+    ----------
+    name : str
+        Name of a card (which goes first), or path of a Hugging Face folder.
+
+    Raises
+    ------
+    DesignError
+        If there is neither (with the nearest match), or the card or the folder is faulty.
+    """
+    if name not in list_models() and name and (Path(name).is_dir() or len(Path(name).parts) > 1):
+        return Checkpoint.open(name).card, Path(name)
+    card = load_model_card(name)
+    return card, card.checkpoint_folder
 
 
 def _read_json(file: Path) -> dict[str, Any]:

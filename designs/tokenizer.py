@@ -1,4 +1,4 @@
-"""Text to token ids and back: a Hugging Face tokenizer, one token per ASCII character, or plain ids."""
+"""Text to token ids and back: by a Hugging Face tokenizer, or one token per ASCII character."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ END_OF_TEXT = "<|endoftext|>"
 
 _BROKEN = "\ufffd"
 """What stands for bytes that are no character, or only the beginning of one."""
+
+_UNFINISHED = 3
+"""Most bytes of a character that is not complete."""
 
 
 class Tokenizer(Protocol):
@@ -146,7 +149,9 @@ class HuggingFaceTokenizer:
                 return cls(Tokenizer.from_file(str(file)))
             backend = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
         except Exception as error:  # the library raises nothing more special
-            raise DesignError(f"{file} is not a tokenizer: {' '.join(str(error).split())}") from None
+            raise DesignError(
+                f"{file} is not a tokenizer: {' '.join(str(error).split())}"
+            ) from None
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore
         backend.decoder = decoders.ByteLevel()  # type: ignore
         if backend.token_to_id(END_OF_TEXT) is not None:
@@ -231,8 +236,9 @@ class TextStream:
         self._ids.append(token)
         # A tokenizer may treat the first token of a text in another way, so all are decoded again.
         text = self._tokenizer.decode(self._ids)
-        certain = text.removesuffix(_BROKEN)
-        piece, self._shown = certain[self._shown :], max(self._shown, len(certain))
+        broken = len(text) - len(text.rstrip(_BROKEN))
+        certain = len(text) - min(broken, _UNFINISHED)
+        piece, self._shown = text[self._shown : certain], max(self._shown, certain)
         return piece
 
 

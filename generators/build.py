@@ -6,19 +6,21 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from designs import catalogue, target
-from designs.cards import ModelCard, load_model_card
+from designs.cards import ModelCard
+from designs.checkpoint import find_model
 from designs.errors import DesignError
 from designs.progress import Progress
+from designs.tokenizer import TOKENIZER_FILES
 from generators import manifest
 
 if TYPE_CHECKING:
-    from designs.quantised import QuantModel, Ranges
+    from generators.weights import ObserveRanges, Quantised
 
 __all__ = ["BuildRequest", "BuildResult", "Joins", "build"]
 
@@ -31,7 +33,8 @@ class BuildRequest:
 
     Attributes
     ----------
-    model, target : names of cards
+    model : name of a card, or path of a Hugging Face folder: its config.json is then the card
+    target : name of a card
     out : folder to write
     engine : ``array:pe`` or ``array:pe:TxRxO``; chosen if None
     weights_from : a Hugging Face folder, or None for the model's own weights (if it has any)
@@ -55,11 +58,13 @@ class BuildResult:
     out : the folder
     fresh : False if an unchanged build was found
     summary : one line
+    warnings : what the user should know before trusting it, one line each
     """
 
     out: Path
     fresh: bool
     summary: str
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.summary
@@ -71,11 +76,11 @@ class Joins:
 
     Attributes
     ----------
-    observe_ranges : float weights, card, tokens -> activation ranges
+    observe_ranges : runs the float model and notes what its tensors hold
     simulation_package : a finished folder -> files of the testbench that travels with the Verilog
     """
 
-    observe_ranges: Callable[[Mapping[str, Any], ModelCard, Sequence[int]], Ranges]
+    observe_ranges: ObserveRanges
     simulation_package: Callable[[Path], Mapping[str, str | bytes]]
 
 
@@ -91,10 +96,10 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
         fit, an output folder that is not ours.
     """
     began = time.monotonic()
-    card, board = load_model_card(request.model), target.load(request.target)
-    checkpoint = request.weights_from or card.checkpoint_folder
+    (card, own), board = find_model(request.model), target.load(request.target)
+    checkpoint = request.weights_from or own
     _check_out(request.out)
-    key = _fingerprint(request, checkpoint)
+    key = _fingerprint(request, card, checkpoint)
     if manifest.unchanged(request.out, key):
         return BuildResult(request.out, False, f"{request.out} is up to date")
 
@@ -112,36 +117,54 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
         planned = plan(card, board, engine)
         c = planned.config
         step.detail = f"{c.array}:{c.pe}:{c.tokens}x{c.lanes}x{c.lanes}, {c.ports} ports, chunk {c.chunk}"
-    quantised: QuantModel | None = None
+    quantised: Quantised | None = None
     if checkpoint is not None:
         quantised = weights.quantise_checkpoint(
-            checkpoint, card, CALIBRATION, joins.observe_ranges, progress
+            checkpoint, card, CALIBRATION, joins.observe_ranges, progress, request.seed
         )
+    calibration = None if quantised is None else quantised.calibration
     request.out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{request.out.name}.", dir=request.out.parent))
     try:
-        design.write_design(folder, card, board, planned, progress)
+        design.write_design(folder, card, board, planned, progress, calibration)
         if quantised is not None:
             weights.write_weights(folder, quantised, planned.memory, progress)
         with progress.step("report"):
             for name, content in joins.simulation_package(folder).items():
                 _write(folder / "sim" / name, content)
-            write_report(folder, card, board, planned, seconds=time.monotonic() - began)
+            write_report(
+                folder,
+                card,
+                board,
+                planned,
+                seconds=time.monotonic() - began,
+                calibration=calibration,
+            )
         manifest.write(folder, key)
         _replace(folder, request.out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - began
-    return BuildResult(request.out, True, f"built {request.out} in {seconds:.1f} s")
+    warnings = ()
+    if calibration is not None and calibration.is_random:
+        message = (
+            f"{checkpoint} has no tokenizer ({', '.join(TOKENIZER_FILES)}), so activations were "
+            f"calibrated on {calibration}, not on a text: accuracy may suffer"
+        )
+        warnings = (message,)
+    return BuildResult(request.out, True, f"built {request.out} in {seconds:.1f} s", warnings)
 
 
-def _fingerprint(request: BuildRequest, checkpoint: Path | None) -> dict[str, Any]:
+def _fingerprint(request: BuildRequest, card: ModelCard, checkpoint: Path | None) -> dict[str, Any]:
     files = {}
     if checkpoint is not None and checkpoint.is_dir():
-        files = {p.name: p for p in sorted(checkpoint.iterdir()) if p.suffix in (".json", ".safetensors")}
+        for path in checkpoint.iterdir():
+            if path.suffix in (".json", ".safetensors") or path.name in TOKENIZER_FILES:
+                files[path.name] = path
         files["calibration"] = CALIBRATION
     inputs = {
-        "model": request.model, "target": request.target, "engine": request.engine, "seed": request.seed,
+        "model": card.model_dump(mode="json"), "target": request.target, "engine": request.engine,
+        "seed": request.seed,
     }  # fmt: skip
     return manifest.fingerprint(inputs, files)
 

@@ -12,6 +12,7 @@ from generators.lower import lower, program
 from generators.machine import measure
 from generators.plan import Plan
 from generators.verilog import Emission, emit
+from generators.weights import Calibration
 from hw.core.accelerator import Accelerator
 from hw.core.shell import Shell
 from schedules.cycles import Pass
@@ -28,9 +29,17 @@ def passes(planned: Plan) -> list[Pass]:
 
 
 def write_design(
-    folder: Path, card: ModelCard, board: TargetCard, planned: Plan, progress: Progress
+    folder: Path,
+    card: ModelCard,
+    board: TargetCard,
+    planned: Plan,
+    progress: Progress,
+    calibration: Calibration | None = None,
 ) -> None:
-    """Write ``rtl/``, ``design.json`` and ``schedule.yaml`` below ``folder``."""
+    """Write ``rtl/``, ``design.json`` and ``schedule.yaml`` below ``folder``.
+
+    ``calibration`` is that of the weights, None if there are none.
+    """
     with progress.step("schedule") as step:
         machine = measure(planned.config, board)
         schedule = sequential(
@@ -50,12 +59,17 @@ def write_design(
         size = sum(len(text) for _, text in emission.files.values())
         step.detail = f"{len(emission.files)} modules, {size / 1e6:.1f} MB"
     (folder / "design.json").write_text(
-        json.dumps(facts(card, board, planned, accelerator, emission), indent=2) + "\n"
+        json.dumps(facts(card, board, planned, accelerator, emission, calibration), indent=2) + "\n"
     )
 
 
 def facts(
-    card: ModelCard, board: TargetCard, planned: Plan, accelerator: Accelerator, emission: Emission
+    card: ModelCard,
+    board: TargetCard,
+    planned: Plan,
+    accelerator: Accelerator,
+    emission: Emission,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """What ``design.json`` says."""
     registers = accelerator.registers
@@ -66,6 +80,7 @@ def facts(
         "target": board.model_dump(mode="json"),
         "parameters": planned.config.to_dict(),
         "limits": list(planned.limits),
+        "calibration": None if calibration is None else calibration.to_dict(),
         "memory": {
             "latency_cycles": board.memory.latency_cycles,
             "bytes_per_cycle": min(board.granted_bytes_per_cycle, planned.config.stripe_bytes),

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
-from designs.cards import ModelCard
+from designs.cards import ModelCard, list_models, load_model_card
 from designs.errors import DesignError
 from designs.memory_map import MemoryMap
 from designs.target import TargetCard
 from generators.image import memory_map
+from generators.resources import estimate, excess, total
+from generators.resources import memory as block_memory
 from hw.arrays import EngineSpec
 from hw.core.config import CoreConfig
 
@@ -17,6 +19,13 @@ CHUNK = 128
 
 SLOTS = 16
 """Attention items in flight: the softmax of one head hides behind the scores of the next ones."""
+
+THRIFT = ((1, 4, 2), (2, 2, 2), (4, 2, 1))
+"""Buffers from generous to thrifty: divisor of the slots, tiles that the weight ring holds, heads that the
+key and value rings hold."""
+
+SHORT = 32
+"""A pass of fewer tokens reads weights so often that smaller buffers are the better choice."""
 
 LANES = (8, 16, 32, 64)
 
@@ -54,31 +63,43 @@ def plan(card: ModelCard, target: TargetCard, engine: EngineSpec) -> Plan:
     DesignError
         If no shape fits: what exceeds what, by how much, and what would fit.
     """
-    tokens, lanes = _shape(card, target, engine)
-    ports = _ports(target, lanes)
-    stripe = ports * target.memory.port_bits // 8
-    try:
-        memory = memory_map(
-            card,
-            lanes=lanes,
-            ports=ports,
-            port_bytes=target.memory.port_bits // 8,
-            capacity_per_port=target.memory.bytes_per_port,
-        )
-    except DesignError as error:
-        raise DesignError(f"{card.name} does not fit {target.name}: {error}") from None
-    config, chunk_limit = _config(card, target, engine, tokens, lanes, memory)
-    used = tokens * lanes * lanes
-    limits = (
-        f"{used} multipliers ({tokens}x{lanes}x{lanes}): "
-        + _lane_limit(card, target, tokens, lanes),
-        f"{ports} of {target.memory.ports} memory ports, {stripe} bytes per cycle; the engine takes {lanes * lanes}",
-        chunk_limit,
+    reasons: tuple[str, ...] = ()
+    for tokens, lanes in _shapes(card, target, engine):
+        memory = _memory(card, target, lanes)
+        have = target.memory.bytes_per_port
+        if memory.bytes_per_port > have:
+            raise DesignError(
+                f"{card.name} does not fit {target.name}: it needs {memory.bytes_per_port:,} bytes behind each of "
+                f"{memory.ports} memory ports, there are {have:,} ({memory.bytes_per_port - have:,} too many); "
+                f"{_what_fits(target)}"
+            )
+        config, missing = _config(card, target, engine, tokens, lanes, memory)
+        if not missing:
+            return Plan(config, memory, _limits(card, target, config))
+        reasons = reasons or missing
+    raise DesignError(
+        f"{card.name} does not fit {target.name}: {'; '.join(reasons)}; give a smaller engine by --engine, "
+        "or a larger target"
     )
-    return Plan(config, memory, limits)
 
 
-def _shape(card: ModelCard, target: TargetCard, engine: EngineSpec) -> tuple[int, int]:
+def _limits(card: ModelCard, target: TargetCard, c: CoreConfig) -> tuple[str, ...]:
+    used = c.tokens * c.lanes * c.lanes
+    if c.chunk == CHUNK:
+        chunk = "enough for compute to bind"
+    else:
+        chunk = "the context" if c.chunk >= card.context else "more do not fit on the chip"
+    return (
+        f"{used} multipliers ({c.tokens}x{c.lanes}x{c.lanes}): "
+        + _lane_limit(card, target, c.tokens, c.lanes),
+        f"{c.ports} of {target.memory.ports} memory ports, {c.stripe_bytes} bytes per cycle; "
+        f"the engine takes {c.beat_bytes}",
+        f"{c.chunk} tokens a pass: {chunk}",
+    )
+
+
+def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tuple[int, int]]:
+    """Token rows and lanes that the multipliers allow, the best first."""
     if engine.reduce is not None and engine.reduce != engine.outputs:
         raise DesignError(
             f"engine {engine.reduce}x{engine.outputs}: a core needs as many reduction lanes as outputs; "
@@ -104,23 +125,41 @@ def _shape(card: ModelCard, target: TargetCard, engine: EngineSpec) -> tuple[int
                 f"engine {engine.tokens}x{engine.reduce}x{engine.reduce} needs {need} multipliers, {target.name} has "
                 f"{target.dsp_usable} ({need - target.dsp_usable} too many)"
             )
-        return engine.tokens, engine.reduce
+        return [(engine.tokens, engine.reduce)]
     found = []
     for lanes in legal:
         room = (target.dsp_usable - function_unit_dsp(lanes)) // (lanes * lanes)
-        if room >= 1:
-            tokens = 1 << (room.bit_length() - 1)
-            tokens = min(tokens, lanes)
-            stripe = _ports(target, lanes) * target.memory.port_bits // 8
+        stripe = _ports(target, lanes) * target.memory.port_bits // 8
+        tokens = 1
+        while tokens <= min(room, lanes):
             found.append((tokens * lanes**2, min(2, lanes * lanes // stripe), stripe, -lanes, tokens))
+            tokens *= 2
     if not found:
         need = legal[0] ** 2 + function_unit_dsp(legal[0])
         raise DesignError(
             f"{card.name} does not fit {target.name}: its smallest engine (1x{legal[0]}x{legal[0]}) needs {need} "
             f"multipliers, there are {target.dsp_usable}"
         )
-    _, _, _, negative, tokens = max(found)
-    return tokens, -negative
+    return [(tokens, -negative) for *_, negative, tokens in sorted(found, reverse=True)]
+
+
+def _memory(card: ModelCard, target: TargetCard, lanes: int) -> MemoryMap:
+    ports = _ports(target, lanes)
+    return memory_map(card, lanes=lanes, ports=ports, port_bytes=target.memory.port_bits // 8)
+
+
+def _what_fits(target: TargetCard) -> str:
+    """The largest models of the catalogue whose weights and cache this target can hold."""
+    fitting = []
+    for name in list_models():
+        card = load_model_card(name)
+        try:
+            memory = _memory(card, target, _shapes(card, target, EngineSpec("tree"))[0][1])
+        except DesignError:
+            continue
+        if memory.bytes_per_port <= target.memory.bytes_per_port:
+            fitting.append((memory.total_bytes, name))
+    return f"{max(fitting)[1]} fits" if fitting else "no model of the catalogue fits"
 
 
 def _ports(target: TargetCard, lanes: int) -> int:
@@ -132,49 +171,41 @@ def _ports(target: TargetCard, lanes: int) -> int:
 
 def _config(
     card: ModelCard, target: TargetCard, engine: EngineSpec, tokens: int, lanes: int, memory: MemoryMap
-) -> tuple[CoreConfig, str]:
+) -> tuple[CoreConfig, tuple[str, ...]]:
+    """The core with the longest pass and the largest buffers that fit, or what the smallest one lacks."""
     context_beats = -(-card.context // lanes) * (card.head_size // lanes)
     longest = max(card.width, card.ffn) // lanes
 
-    def config(chunk: int) -> CoreConfig:
+    def config(chunk: int, thrift: tuple[int, int, int], style: str) -> CoreConfig:
+        share, tiles, heads = thrift
         return CoreConfig(
             array=engine.array, pe=engine.pe, tokens=tokens, lanes=lanes,
             width=card.width, heads=card.heads, head_size=card.head_size, ffn=card.ffn,
             vocabulary=card.vocabulary, context=card.context, layers=card.layers,
-            chunk=chunk, slots=SLOTS, ports=memory.ports, port_bytes=memory.port_bytes,
-            w_depth=_power_of_two(max(4 * (longest + 1), 64)),
-            k_depth=_power_of_two(2 * context_beats), v_depth=_power_of_two(2 * context_beats),
+            chunk=chunk, slots=SLOTS // share, ports=memory.ports, port_bytes=memory.port_bytes, buffer_style=style,
+            w_depth=_power_of_two(max(tiles * (longest + 1), 64)),
+            k_depth=_power_of_two(heads * context_beats), v_depth=_power_of_two(heads * context_beats),
             tokens_at=memory.tokens, weights_at=memory.weights, layer_stripes=memory.layer_stripes,
             head_at=memory.head, head_stripes=memory.head_stripes, wte_at=memory.wte, wpe_at=memory.wpe,
             row_stripes=memory.row_stripes, k_at=memory.k, v_at=memory.v,
             kv_layer_stripes=memory.kv_layer_stripes, kv_head_stripes=memory.kv_head_stripes,
         )  # fmt: skip
 
-    chunk = min(CHUNK, -(-card.context // tokens) * tokens)
-    while True:
-        found = config(chunk)
-        bits = on_chip_bits(found)
-        if bits <= target.on_chip_bits:
-            why = "enough for compute to bind" if chunk == CHUNK else "the context"
-            if chunk < min(CHUNK, card.context):
-                why = f"on-chip memory ({bits} of {target.on_chip_bits} bits)"
-            return found, f"{chunk} tokens a pass: {why}"
-        if chunk <= tokens:
-            raise DesignError(
-                f"{card.name} does not fit {target.name}: buffers need {bits} bits on chip, there are "
-                f"{target.on_chip_bits} ({bits - target.on_chip_bits} too many)"
-            )
-        chunk = max(tokens, chunk // 2 // tokens * tokens)
-
-
-def on_chip_bits(c: CoreConfig) -> int:
-    """Bits of all buffers."""
-    beat = 8 * c.beat_bytes
-    rings = (c.w_depth + c.k_depth + c.v_depth) * beat
-    activations = c.tokens * c.activation_depth * 8 * c.lanes
-    residual = c.chunk * c.width * 16
-    scores = c.slots * c.tokens * c.context_chunks * c.lanes * (16 + 8)
-    return rings + activations + residual + scores
+    longest_pass = min(CHUNK, -(-card.context // tokens) * tokens)
+    passes = [longest_pass]
+    while passes[-1] > tokens:
+        passes.append(max(tokens, passes[-1] // 2 // tokens * tokens))
+    worth = [chunk for chunk in passes if chunk >= SHORT] or passes[:1]
+    choices = [(chunk, thrift) for thrift in THRIFT for chunk in worth]
+    choices += [(chunk, THRIFT[-1]) for chunk in passes if chunk not in worth]
+    for chunk, thrift in choices:
+        found = config(chunk, thrift, "block")
+        if block_memory(8 * lanes, found.activation_depth, target)[0] == "uram":
+            found = config(chunk, thrift, "ultra")
+        missing = excess(total(estimate(found, target)), target)
+        if not missing:
+            break
+    return found, missing
 
 
 def _power_of_two(least: int) -> int:

@@ -8,7 +8,7 @@ one static scale per tensor, from what calibration saw.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,7 +30,9 @@ from designs.quantised import (
     Scaling,
 )
 
-__all__ = ["QuantiseOptions", "quantise", "random_quantised", "scaling", "scalings"]
+__all__ = [
+    "QuantiseOptions", "check_activation", "quantise", "random_quantised", "scaling", "scalings",
+]  # fmt: skip
 
 Weights = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
@@ -71,7 +73,12 @@ class QuantiseOptions:
 
 
 def quantise(
-    weights: Weights, card: ModelCard, ranges: Ranges, options: QuantiseOptions | None = None
+    weights: Weights,
+    card: ModelCard,
+    ranges: Ranges,
+    options: QuantiseOptions | None = None,
+    *,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> QuantModel:
     """Quantise a float model to W8A8.
 
@@ -81,17 +88,23 @@ def quantise(
     card : the model.
     ranges : what its tensors held over the calibration text (``sim.calibrate.observe_ranges``).
     options : how scales are chosen.
+    progress : told how many layers are done, of how many.
 
     Raises
     ------
     DesignError
         If the activation is not supported, calibration lacks a tensor, or a factor is out of range.
     """
+    check_activation(card)
+    return _Quantiser(weights, card, ranges, options or QuantiseOptions()).model(progress)
+
+
+def check_activation(card: ModelCard) -> None:
+    """Raise a DesignError if there is no hardware for the model's activation."""
     if card.activation != "gelu_new":
         raise DesignError(
             f"model {card.name} has activation {card.activation}; supported is gelu_new"
         )
-    return _Quantiser(weights, card, ranges, options or QuantiseOptions()).model()
 
 
 class _Quantiser:
@@ -110,10 +123,13 @@ class _Quantiser:
     def tensor(self, name: str) -> Floats:
         return np.asarray(self.weights[name], np.float64)
 
-    def model(self) -> QuantModel:
+    def model(self, progress: Callable[[int, int], object]) -> QuantModel:
         card, residual = self.card, self.scales["residual"]
         head = self.tensor("wte.weight" if card.tied_head else "lm_head.weight").T
-        layers = tuple(self.layer(i) for i in range(card.layers))
+        layers = []
+        for i in range(card.layers):
+            layers.append(self.layer(i))
+            progress(i + 1, card.layers)
         smooth = self.smooth("ln_f", head)
         ln_f = self.norm("ln_f", "ln_f", smooth)
         out = self.ranges["lm_head"].peak * self.options.headroom / 32767 or 1.0
@@ -121,7 +137,7 @@ class _Quantiser:
         return QuantModel(
             name=card.name,
             shape=ModelShape.of(card),
-            layers=layers,
+            layers=tuple(layers),
             ln_f=ln_f,
             head=_linear("lm_head", head * smooth[:, None], 0.0, self.scales["ln_f"], out),
             wte=_int16(self.tensor("wte.weight") / residual),

@@ -25,6 +25,7 @@ from generators import charts, resources
 from generators.machine import measure
 from generators.plan import Plan
 from generators.synth import Resources, SynthesisResult
+from generators.weights import Calibration
 from hw.core.config import CoreConfig
 from schedules.cycles import Pass, bound, ideal, play
 from schedules.schedule import Schedule
@@ -47,12 +48,16 @@ VERSION = 1
 LENGTHS = (64, 128, 256, 512, 1024)
 """Prompts and contexts that every report has, as far as the model's context allows."""
 
+_FEW = 6
+"""Layers that are played one by one in a prompt."""
+
 _CONTENTS = {
     "report.json": "this report for programs",
     "design.json": "parameters, memory map, registers, modules",
     "schedule.yaml": "what the hardware plays",
     "weights.bin": "memory image of the weights",
     "quantised.npz": "quantised model that the golden model runs",
+    "tokenizer.json": "tokenizer of the checkpoint: how prompts are read",
     "synth.json": "resources counted by yosys, by module",
     "sim/run.py": "testbench that runs by itself",
 }
@@ -226,6 +231,13 @@ class ResourceFacts(_Value):
     blocks: tuple[BlockFacts, ...]
 
 
+class CalibrationFacts(_Value):
+    """What the activations of the weights were calibrated on."""
+
+    source: str
+    tokens: int
+
+
 class FileFacts(_Value):
     """A file of the build."""
 
@@ -250,6 +262,7 @@ class Report(_Value):
     clock_mhz: float
     chunk: int
     limits: tuple[str, ...]
+    calibration: CalibrationFacts | None = None
     prefill: tuple[Point, ...]
     decode: tuple[Point, ...]
     timelines: tuple[Timeline, ...]
@@ -261,7 +274,13 @@ class Report(_Value):
 
 
 def write_report(
-    folder: Path, card: ModelCard, board: TargetCard, planned: Plan, *, seconds: float
+    folder: Path,
+    card: ModelCard,
+    board: TargetCard,
+    planned: Plan,
+    *,
+    seconds: float,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write ``report.json`` and ``report.html`` into a build.
 
@@ -270,9 +289,19 @@ def write_report(
     folder : holds the other files of the build, ``schedule.yaml`` among them.
     card, board, planned : what is built.
     seconds : that the build took so far.
+    calibration : of the weights; None if there are none.
     """
     schedule = Schedule.from_yaml((folder / "schedule.yaml").read_text(encoding="utf-8"))
-    _write(folder, make_report(card, board, planned, schedule, _files(folder), seconds=seconds))
+    report = make_report(
+        card,
+        board,
+        planned,
+        schedule,
+        _files(folder),
+        seconds=seconds,
+        calibration=calibration,
+    )
+    _write(folder, report)
 
 
 def make_report(
@@ -283,6 +312,7 @@ def make_report(
     files: Sequence[FileFacts] = (),
     *,
     seconds: float = 0.0,
+    calibration: Calibration | None = None,
 ) -> Report:
     """Everything that a report says.
 
@@ -292,6 +322,7 @@ def make_report(
     schedule : what it plays.
     files : what the build consists of.
     seconds : that the build took.
+    calibration : of the weights; None if there are none.
     """
     c = planned.config
     speed = _Speed(c, board, schedule)
@@ -323,6 +354,7 @@ def make_report(
         clock_mhz=board.clock_mhz,
         chunk=c.chunk,
         limits=planned.limits,
+        calibration=None if calibration is None else CalibrationFacts(**calibration.to_dict()),
         prefill=tuple(speed.prompt(n) for n in lengths),
         decode=tuple(speed.token(n) for n in lengths),
         timelines=(
@@ -486,9 +518,9 @@ class _Speed:
         )
 
     def _played(self, p: Pass) -> _Played:
-        """A pass with all layers; those of a prompt are alike, the second counts for the rest."""
+        """A pass with all layers; of many in a prompt the second counts for the rest."""
         repeat = self._section.repeat
-        if p.tokens == 1 or repeat < 3:
+        if p.tokens == 1 or repeat <= _FEW:
             return self._play(p, None)
         one, silent = self._play(p, 1), replace(p, answer=False)
         first, second = self._play(silent, 1), self._play(silent, 2)

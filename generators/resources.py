@@ -172,6 +172,7 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
     )
     word, lanes = 8 * c.port_bytes, c.ports * c.beat_stripes
     slot_words = c.slots * c.context_chunks
+    large: MemoryKind | None = "bram" if c.buffer_style == "block" else None
 
     def buffer(
         name: str, block: str, banks: int, depth: int, width: int, style: MemoryKind | None = None
@@ -185,8 +186,8 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
         buffer("value ring", "memory ports", lanes, c.v_depth, word),
         buffer("embedding queues", "memory ports", c.ports, port.e_depth, word, "distributed"),
         buffer("write queues", "memory ports", c.ports, port.writes, word * 9 // 8, "distributed"),
-        buffer("activations", "buffers", c.tokens, c.activation_depth, 8 * c.lanes, "bram"),
-        buffer("residual stream", "buffers", 1, c.chunk * c.width_words, 16 * c.lanes, "bram"),
+        buffer("activations", "buffers", c.tokens, c.activation_depth, 8 * c.lanes, large),
+        buffer("residual stream", "buffers", 1, c.chunk * c.width_words, 16 * c.lanes, large),
         buffer("scores", "softmax", 1, c.tokens * slot_words, 16 * c.lanes),
         buffer("probabilities", "softmax", c.tokens, slot_words, 7 * c.lanes),
         buffer("norm rows", "layer norm", 1, _norm_copy_words(c), 16 * c.lanes),

@@ -184,7 +184,10 @@ def doctor(verbose: Verbose = False) -> None:
 
 @app.command()
 def build(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `hwgen list models`.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A name of `hwgen list models`, or a HF folder."),
+    ],
     target: Annotated[str, typer.Option("--target", "-t", help="See `hwgen list targets`.")],
     out: Annotated[
         Path | None,
@@ -207,7 +210,7 @@ def build(
     from generators.build import build as run
     from hwgen.joins import joins
 
-    out = out or Path("build") / f"{model}-{target}"
+    out = out or Path("build") / f"{Path(model).resolve().name}-{target}"
     result = run(
         BuildRequest(
             model=model,
@@ -224,6 +227,8 @@ def build(
         from generators.report import load
 
         show_facts(console, load(out))
+        for warning in result.warnings:
+            console.warn(warning)
     console.say(result.summary)
 
 

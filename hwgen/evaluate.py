@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from designs import catalogue
-from designs.cards import ModelCard, load_model_card
-from designs.checkpoint import Checkpoint
+from designs.checkpoint import Checkpoint, find_model
 from designs.errors import DesignError
 from designs.progress import Progress
-from designs.tokenizer import tokenizer_for
+from designs.tokenizer import Tokenizer, tokenizer_for
 
 if TYPE_CHECKING:
     from sim.perplexity import Comparison
@@ -35,11 +34,11 @@ def perplexity(
     Parameters
     ----------
     model : str
-        Name of a model that has a tokenizer.
+        Name of a model that has a tokenizer, or path of a Hugging Face folder that has one.
     progress : Progress
         Where steps are reported.
     weights_from : Path, optional
-        A Hugging Face folder, instead of the weights that come with the model.
+        A Hugging Face folder, instead of the weights (and the tokenizer) that come with the model.
     text : Path, optional
         A text file; the committed held-out text if left out.
 
@@ -49,28 +48,30 @@ def perplexity(
         If the model has no tokenizer or no weights, or its checkpoint or the text is faulty.
     """
     from generators.quantise import quantise
+    from generators.weights import calibration_tokens
     from sim.calibrate import observe_ranges
     from sim.perplexity import compare_perplexity
 
-    card = load_model_card(model)
-    tokens = _tokens(card, text or HELD_OUT)
-    folder = weights_from or card.checkpoint_folder
+    card, own = find_model(model)
+    folder = weights_from or own
+    tokenizer = tokenizer_for(card, folder)
+    if tokenizer is None:
+        raise DesignError(f"model {card.name} comes without a tokenizer, so it cannot read a text")
+    tokens = _tokens(tokenizer, text or HELD_OUT)
     if folder is None:
         raise DesignError(f"model {model} comes without weights; give a folder by --weights-from")
     with progress.step("load", str(folder)):
         weights = Checkpoint.open(folder).weights(card)
-    with progress.step("calibrate", CALIBRATION.name):
-        ranges = observe_ranges(weights, card, _tokens(card, CALIBRATION))
+    known, calibration = calibration_tokens(card, tokenizer, CALIBRATION)
+    with progress.step("calibrate", str(calibration)):
+        ranges = observe_ranges(weights, card, known, progress=progress.advance)
     with progress.step("quantise", "int8 weights, int8 activations"):
-        integers = quantise(weights, card, ranges)
+        integers = quantise(weights, card, ranges, progress=progress.advance)
     with progress.step("evaluate", f"{len(tokens):,} tokens"):
         return compare_perplexity(integers, weights, card, tokens, progress=progress.advance)
 
 
-def _tokens(card: ModelCard, path: Path) -> Sequence[int]:
-    tokenizer = tokenizer_for(card)
-    if tokenizer is None:
-        raise DesignError(f"model {card.name} comes without a tokenizer, so it cannot read a text")
+def _tokens(tokenizer: Tokenizer, path: Path) -> Sequence[int]:
     try:
         return tokenizer.encode(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -200,7 +200,11 @@ class _Rows:
         self._depth = machine.engine_latency - 1  # cycles from the transfer of a last beat to the bank
         self.held = 0  # the beat register of the feeder is free from then on
         self._bank = 0  # the last row of the tile before left the bank
-        self._still: deque[tuple[int, int]] = deque()  # cycles in which the pipeline stands still, as [first, end)
+        self._requantise = machine.requantise_latency
+        self._entered = 0  # the last row entered requantisation
+        # Cycles in which the engine's pipeline, and requantisation, stand still, as [first, end).
+        self._still: deque[tuple[int, int]] = deque()
+        self._stopped: deque[tuple[int, int]] = deque()
 
     def issue(self, cycle: int, beats: int) -> int:
         """Issue beats whose operands are there, from ``cycle`` on; the cycle of the last issue."""
@@ -233,15 +237,34 @@ class _Rows:
 
     @property
     def smooth(self) -> bool:
-        """Whether the pipeline has not stood still lately."""
-        return not self._still
+        """Whether nothing has stood still lately."""
+        return not self._still and not self._stopped
 
-    def delay(self, before_last: int) -> None:
-        """Rows were taken later than they could have been, the one before the last of the tile in that cycle.
+    def enter(self, loaded: int) -> int:
+        """The next row of the tile that was loaded into the bank enters requantisation: in which cycle."""
+        cycle = max(loaded, self._entered) + 1
+        while self._stopped and self._stopped[0][1] <= loaded:
+            self._stopped.popleft()
+        for first, end in self._stopped:
+            if first <= cycle < end:
+                cycle = end
+        # One row can wait beside the bank, so the next tile needs the bank when this one has one row left there.
+        self._bank = max(self._bank, self._entered + 1)
+        self._entered = cycle
+        return cycle
 
-        The last one then waits beside the bank, which is free for the next tile.
-        """
-        self._bank = max(self._bank - 1, before_last) + 1
+    def leave(self, entered: int) -> int:
+        """The cycle in which a row that entered requantisation is offered to where it goes."""
+        cycle = entered + self._requantise
+        for first, end in self._stopped:
+            if first < cycle and end > entered:
+                cycle += end - first
+        return cycle
+
+    def stop(self, offered: int, accepted: int) -> None:
+        """A row is not accepted at once: requantisation stands still meanwhile."""
+        if accepted > offered:
+            self._stopped.append((offered, accepted))
 
 
 class _Core:
@@ -274,7 +297,7 @@ class _Core:
         self._next = {"w": 0, "k": 0, "v": 0, "e": 0}  # beats taken of each ring
         self._freed = [0] * machine.header_buffers  # no tile needs a header any more, header by header
         self._headers = 0
-        self._written = self._taken = 0  # the key/value writer is free; its last row entered requantisation
+        self._written = 0  # the key/value writer is free
         self._late: tuple[int, list[range], bool] | None = None  # a tile of keys or values that waits to be written
         self._armed = False
         self._fetching: tuple[int, list[tuple[str, list[int], int]]] | None = None
@@ -516,9 +539,8 @@ class _Core:
             first = shape.past + group * self._m.tokens
             self._late = loaded, [self._ports(first + row) for row in range(rows)], ends
         else:
-            last = max(loaded, self._taken) + rows
-            self._rows.delay(last - 1)
-            self._retire(what.result, last, ends)
+            entered = [self._rows.enter(loaded) for _ in range(rows)]
+            self._retire(what.result, entered[-1], self._rows.leave(entered[-1]), ends)
 
     def _ports(self, position: int) -> range:
         """The ports behind which a word of keys or values of a position lies."""
@@ -530,21 +552,21 @@ class _Core:
         """Give a tile of keys or values to the memory; called when the feeder has played what it could meanwhile."""
         if self._late is not None:
             (loaded, rows, ends), self._late = self._late, None
-            latency, before_last, last = self._m.requantise_latency, 0, max(loaded, self._taken)
+            entered = leaves = 0
             for ports in rows:
-                before_last, last = last, max(last + 1, self._written - latency)
-                self._written = self._port.write(ports, last + latency + 1)
-            self._rows.delay(before_last)
-            self._taken = last
-            self._retire("", last, ends)
+                entered = self._rows.enter(loaded)
+                leaves = self._rows.leave(entered)
+                accepted = max(leaves, self._written)
+                self._rows.stop(leaves, accepted)
+                self._written = self._port.write(ports, accepted + 1)
+            self._retire("", entered, leaves, ends)
         if self._fetching is not None:
             (cycle, jobs), self._fetching = self._fetching, None
             self._port.fetch(max(cycle, self._written), jobs)
 
-    def _retire(self, result: str, last: int, ends: bool) -> None:
-        """A tile's last row entered requantisation: it is written, and then counted as such."""
+    def _retire(self, result: str, entered: int, out: int, ends: bool) -> None:
+        """A tile's last row entered and left requantisation: it is written, and then counted as such."""
         m = self._m
-        out = last + m.requantise_latency
         if result == RESIDUAL:
             out += m.residual_latency
         elif result == GATED:
@@ -553,7 +575,7 @@ class _Core:
             self._result = out + m.argmax_latency
         self._drained = out + 1
         if ends:
-            self._freed.append(last + 1)
+            self._freed.append(entered + 1)
 
     def _fetch(self, shape: Pass, cycle: int) -> None:
         """Keys and values are read, head by head, when those of this pass have been written."""
@@ -599,7 +621,7 @@ class _Core:
                 for n in range(chunks[g]):
                     tile = item[n * words : (n + 1) * words] if fresh else None
                     issued = self._tile("k", tile, words, cycle)
-                    last = self._rows.tile(groups[g]) + groups[g]
+                    last = self._leave(groups[g])
                     cycle = issued + 1
                 read = self._softmax(last + m.requantise_latency, groups[g] * chunks[g], read)
                 done.append(read + m.softmax_latency - m.softmax_wait + 1)
@@ -613,13 +635,17 @@ class _Core:
                 for n in range(words):
                     tile = range(n, chunks[g] * words, words) if g == 0 or chunks[g] != chunks[g - 1] else None
                     issued = self._tile("v", tile, chunks[g], cycle)
-                    last = self._rows.tile(groups[g]) + groups[g]
+                    last = self._leave(groups[g])
                     cycle = issued + 1
                 played += 1
                 if g == len(groups) - 1:
                     self._release("v", issued, beats)
         self._idle = cycle + 1
-        self._retire("", last, True)
+        self._retire("", last, last + m.requantise_latency, True)
+
+    def _leave(self, rows: int) -> int:
+        """The tile fed last leaves the engine without a hindrance; the cycle in which its last row enters requantisation."""
+        return self._rows.tile(rows) + rows
 
     def _softmax(self, scored: int, words: int, read: int) -> int:
         """An item whose last score is there in cycle ``scored``; the cycle after its last read."""

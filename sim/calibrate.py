@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ def observe_ranges(
     card: ModelCard,
     tokens: Sequence[int] | NDArray[np.integer[Any]],
     window: int | None = None,
+    *,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Ranges:
     """Run the float model over a text, in windows side by side, and note what its tensors hold.
 
@@ -38,6 +40,7 @@ def observe_ranges(
     card : the model.
     tokens : the calibration text, at least one token.
     window : tokens of one pass, the model's context if None.
+    progress : told how many layers are done, of how many.
 
     Returns
     -------
@@ -55,8 +58,14 @@ def observe_ranges(
     maximum: dict[str, NDArray[np.float32]] = {}
     rows: dict[str, list[NDArray[np.float32]]] = {}
     draw = np.random.default_rng(0)
+    starts = range(0, ids.size, window)
+    done = 0
 
     def see(name: str, value: NDArray[Any]) -> None:
+        nonlocal done
+        if name.endswith(".add_2"):
+            done += 1
+            progress(done, len(starts) * card.layers)
         if name.rpartition(".")[2] in SKIPPED:
             return
         top = np.abs(value).max(axis=0).astype(np.float32)
@@ -66,7 +75,7 @@ def observe_ranges(
         chosen = np.sort(draw.choice(len(value), share, replace=False))
         rows.setdefault(name, []).append(value[chosen].astype(np.float32))
 
-    for start in range(0, ids.size, window):
+    for start in starts:
         float_gpt2.forward(weights, card, ids[start : start + window], observe=see)
     return Ranges(
         tokens=int(ids.size),

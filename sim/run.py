@@ -17,7 +17,7 @@ from designs.errors import DesignError
 from designs.memory_map import MemoryMap
 from designs.progress import Progress, SilentProgress
 from designs.quantised import QuantModel
-from designs.tokenizer import check_ids, encode_prompt, tokenizer_for
+from designs.tokenizer import TextStream, check_ids, encode_prompt, tokenizer_for
 from sim.built import Built, load
 from sim.compare import Comparison, Expected, compare, compare_arrays
 from sim.golden import gpt2
@@ -86,7 +86,8 @@ def generate(
     ----------
     out : the build's folder; it must have weights.
     prompt : text, or token ids.
-    on_token : gets every token and its text as soon as the accelerator has written it to memory.
+    on_token : gets every token and its text as soon as the accelerator has written it to memory;
+        a character that takes several tokens comes with the last of them.
     waves : file for a waveform (FST).
     progress : told of the steps.
     probes : compare every tensor, not only the tokens; None does so for small models.
@@ -179,8 +180,9 @@ def run_layers(
 
 def _check_prompt(built: Built, prompt: str | Sequence[int], tokens: int) -> list[int]:
     """The prompt as ids that fit."""
-    ids = encode_prompt(built.card, prompt) if isinstance(prompt, str) else list(prompt)
-    return _check_ids(built, ids, tokens, 0)
+    if isinstance(prompt, str):
+        prompt = encode_prompt(built.card, prompt, built.folder)
+    return _check_ids(built, list(prompt), tokens, 0)
 
 
 def _check_ids(built: Built, tokens: Sequence[int], generate: int, past: int) -> list[int]:
@@ -332,15 +334,13 @@ class _Run:
         )
 
     def _simulate(self, program: Path, job: Job, on_token: OnToken, progress: Progress) -> Outcome:
-        tokenizer = tokenizer_for(self.built.card)
+        stream = TextStream(tokenizer_for(self.built.card, self.built.folder))
         total = self._cycles_done(self._work)
 
         def listen(event: Event) -> None:
             if event["event"] == "token":
                 token = event["token"]
-                known = tokenizer is not None and token < tokenizer.vocabulary
-                text = tokenizer.decode_token(token) if tokenizer and known else f" {token}"
-                on_token(token, text)
+                on_token(token, stream.push(token))
             elif event["event"] == "progress":
                 progress.advance(self._cycles_done(event["beats"]), total, _rate(event["rate"]))
 
@@ -403,7 +403,7 @@ class _Run:
     def _result(self, outcome: Outcome, problems: list[str], compared: Comparison) -> SimResult:
         tokens = [token for _, _, token in outcome.tokens]
         cycles = [cycle for cycle, _, _ in outcome.tokens]
-        tokenizer = tokenizer_for(self.built.card)
+        tokenizer = tokenizer_for(self.built.card, self.built.folder)
         if tokenizer is not None and all(token < tokenizer.vocabulary for token in tokens):
             text = tokenizer.decode(tokens)
         else:

@@ -52,12 +52,14 @@ def _legal(array: str, pe: str, sparsity: str) -> type[Engine]:
     if array not in ENGINES:
         names = tuple(ENGINES)
         raise ValueError(
-            f"array {array!r} is not known (known: {', '.join(names)}); use {nearest(array, names)}:mac"
+            f"array {array!r} is not known (known: {', '.join(names)}); "
+            f"use {nearest(array, names)}:mac"
         )
     cls = ENGINES[array]
     if pe not in cls.pes:
         raise ValueError(
-            f"array {array!r} has no PE {pe!r} (it has {', '.join(cls.pes)}); use {array}:{nearest(pe, cls.pes)}"
+            f"array {array!r} has no PE {pe!r} (it has {', '.join(cls.pes)}); "
+            f"use {array}:{nearest(pe, cls.pes)}"
         )
     if sparsity not in cls.sparsities:
         raise ValueError(
@@ -89,7 +91,7 @@ def make_engine(
 
 
 def parse_engine(text: str) -> EngineSpec:
-    """Read ``array[:pe[:sparsity]][:TxRxO]``, e.g. ``tree:mac:2x64x64``; the PE is ``mac`` unless said.
+    """Read ``array[:pe[:sparsity]][:TxRxO]``, e.g. ``tree:mac:2x64x64`` (PE ``mac`` unless said).
 
     Raises
     ------

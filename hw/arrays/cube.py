@@ -10,14 +10,16 @@ __all__ = ["CubeArray"]
 class CubeArray(Engine):
     """T x R x O multipliers in planes of ``hop`` elements of k.
 
-    Within a plane operands are broadcast along tokens and outputs. A plane sums the products of its ``hop`` elements
-    for each (token, output), registers that, and adds it to the partial sum of the plane before. Operands wait in
-    shift registers until the partial sums reach their plane, so that no path grows with R: with ``hop=1`` every
-    multiply-add is one DSP slice that cascades into the next one.
+    Within a plane operands are broadcast along tokens and outputs. A plane sums the products of its
+    ``hop`` elements for each (token, output), registers that, and adds it to the partial sum of the
+    plane before. Operands wait in shift registers until the partial sums reach their plane, so that
+    no path grows with R: with ``hop=1`` every multiply-add is one DSP slice that cascades into the
+    next one.
 
     Latency
     -------
-    ``planes + 2``: the operands, the products, a hop for every plane but the first, the accumulator.
+    ``planes + 2``: the operands, the products, a hop for every plane but the first, the
+    accumulator.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ class CubeArray(Engine):
         return self.planes + 2
 
     def resources(self) -> Resources:
-        """One DSP a multiplier; sums in LUTs; each bit that waits is a LUT as shift register per 32 cycles."""
+        """One DSP a multiplier; sums in LUTs; operands wait in LUTs, up to 32 cycles in each."""
         cells, bank = self.tokens * self.outputs, (self.tokens + 1) * self.outputs * self.acc_bits
         dot = accumulator_bits(self.hop, self.x_bits, self.w_bits)
         total = accumulator_bits(self.reduce, self.x_bits, self.w_bits)

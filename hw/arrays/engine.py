@@ -36,8 +36,9 @@ class Resources:
 def accumulator_bits(k: int, x_bits: int = 8, w_bits: int = 8) -> int:
     """Smallest signed width that holds every dot product of ``k`` elements.
 
-    The largest product is ``(-2**(x_bits-1)) * (-2**(w_bits-1)) = 2**(x_bits+w_bits-2)``, and no product is
-    smaller than its negative, so ``k * 2**(x_bits+w_bits-2)`` bounds the magnitude of the sum and is reached.
+    The largest product is ``(-2**(x_bits-1)) * (-2**(w_bits-1)) = 2**(x_bits+w_bits-2)``, and no
+    product is smaller than its negative, so ``k * 2**(x_bits+w_bits-2)`` bounds the magnitude of
+    the sum and is reached.
     """
     return (k << (x_bits + w_bits - 2)).bit_length() + 1
 
@@ -48,17 +49,18 @@ def nearest(name: str, names: tuple[str, ...]) -> str:
 
 
 class Engine(TemplateUnit):
-    """Multiplies tiles: activations ``[rows, k]`` by weights ``[k, outputs]`` into exact accumulators.
+    """Multiplies tiles: activations ``[rows, k]`` by weights ``[k, outputs]``, exact accumulators.
 
-    A tile is a sequence of beats of ``reduce`` elements of k each. ``first`` starts new sums, ``last`` ends the
-    tile; a tile of one beat has both. The rows of a finished tile leave one by one, while the next tiles
-    compute. Every stall pattern on both streams is legal. ``i.ready`` is a register: it depends on neither
-    ``i.valid`` nor ``o.ready`` within a cycle. ``o.valid`` does not wait for ``o.ready``.
+    A tile is a sequence of beats of ``reduce`` elements of k each. ``first`` starts new sums,
+    ``last`` ends the tile; a tile of one beat has both. The rows of a finished tile leave one by
+    one, while the next tiles compute. Every stall pattern on both streams is legal. ``i.ready`` is
+    a register: it depends on neither ``i.valid`` nor ``o.ready`` within a cycle. ``o.valid`` does
+    not wait for ``o.ready``.
 
     Latency
     -------
-    The first row of a tile is valid ``latency`` cycles after its last beat was transferred, if nothing stalls.
-    In steady state a tile costs ``interval(k, rows)`` cycles.
+    The first row of a tile is valid ``latency`` cycles after its last beat was transferred, if
+    nothing stalls. In steady state a tile costs ``interval(k, rows)`` cycles.
 
     Parameters
     ----------
@@ -74,16 +76,18 @@ class Engine(TemplateUnit):
     Members
     -------
     i : ``In(stream.Signature(StructLayout(x, w, first, last, rows)))``
-        One beat. Element ``x[t*R + r]`` is activation r of row t, ``w[o*R + r]`` weight r of output o, the first
-        one in the lowest bits. ``rows`` (1..T) says how many rows are real; it is the same in all beats of a
-        tile. Rows from ``rows`` on are ignored, not computed, and do not leave.
+        One beat. Element ``x[t*R + r]`` is activation r of row t, ``w[o*R + r]`` weight r of output
+        o, the first one in the lowest bits. ``rows`` (1..T) says how many rows are real; it is the
+        same in all beats of a tile. Rows from ``rows`` on are ignored, not computed, and do not
+        leave.
     o : ``Out(stream.Signature(StructLayout(acc, last)))``
         Rows 0..rows-1 of a tile, O accumulators each, ``last`` with the last one.
 
     Raises
     ------
     ValueError
-        For sizes that are not positive, accumulators narrower than the sum of one beat, or an unknown PE.
+        For sizes that are not positive, accumulators narrower than the sum of one beat, or an
+        unknown PE.
     """
 
     array: ClassVar[str]
@@ -132,9 +136,10 @@ class Engine(TemplateUnit):
             }
         )
         row = StructLayout({"acc": outputs * acc_bits, "last": 1})
-        shape = {"t": tokens, "r": reduce, "o": outputs, "x": x_bits, "w": w_bits, "a": acc_bits}
+        sizes = {"t": tokens, "r": reduce, "o": outputs, "x": x_bits, "w": w_bits, "a": acc_bits}
         super().__init__(
-            {"i": In(stream.Signature(beat)), "o": Out(stream.Signature(row))}, shape | (key or {})
+            {"i": In(stream.Signature(beat)), "o": Out(stream.Signature(row))},
+            {**sizes, **(key or {})},
         )
 
     @property
@@ -216,8 +221,9 @@ class Engine(TemplateUnit):
     def dot_context(self, lanes: int) -> dict[str, Any]:
         """What the function ``dot`` of ``parts.sv.j2`` needs to sum ``lanes`` products.
 
-        It reads the operands in words of ``group`` elements (32 bits where it can), gives each word a ``part`` of
-        the sum, and adds the parts pairwise: ``halves`` are pairs (additions, distance).
+        It reads the operands in words of ``group`` elements (32 bits where it can), gives each word
+        a ``part`` of the sum, and adds the parts pairwise: ``halves`` are pairs (additions,
+        distance).
         """
         bits = accumulator_bits(lanes, self.x_bits, self.w_bits)
         fits = (g for g in (4, 2) if lanes % g == 0 and g * max(self.x_bits, self.w_bits) <= 32)

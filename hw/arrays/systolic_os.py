@@ -10,21 +10,23 @@ __all__ = ["SystolicOsArray"]
 class SystolicOsArray(Engine):
     """T x O processing elements with R multipliers each; activations hop right, weights hop down.
 
-    Beats are skewed inside: row t works t cycles after row 0 and output o o cycles after output 0. So the results of a
-    column finish one row per cycle, and a tree of registered ORs over the column carries them out as they finish; the
-    next tile already accumulates behind them, without a second set of accumulators. Columns are aligned again at the
-    output, where whole token rows leave.
+    Beats are skewed inside: row t works t cycles after row 0 and output o o cycles after output 0.
+    So the results of a column finish one row per cycle, and a tree of registered ORs over the
+    column carries them out as they finish; the next tile already accumulates behind them, without a
+    second set of accumulators. Columns are aligned again at the output, where whole token rows
+    leave.
 
     Latency
     -------
-    ``outputs + stages + levels + 2``: the beat's register, the skew of the last output, a PE (operands, products,
-    accumulator), the OR tree of ``levels = ceil(log4(T))``.
+    ``outputs + stages + levels + 2``: the beat's register, the skew of the last output, a PE
+    (operands, products, accumulator), the OR tree of ``levels = ceil(log4(T))``.
 
     Parameters
     ----------
     stages : int
-        Registers behind the products of a PE, for synthesis to retime (see :class:`hw.arrays.tree.TreeArray`); by
-        default one for the products and one for every two levels of adders.
+        Registers behind the products of a PE, for synthesis to retime (see
+        :class:`hw.arrays.tree.TreeArray`); by default one for the products and one for every two
+        levels of adders.
 
     For the others, the members and the errors see :class:`Engine`.
     """
@@ -52,7 +54,7 @@ class SystolicOsArray(Engine):
         return self.outputs + self.stages + len(self.levels) + 2
 
     def resources(self) -> Resources:
-        """One DSP a multiplier; adders in LUTs; skews are shift registers in LUTs of up to 32 cycles."""
+        """One DSP a multiplier; adders in LUTs; skews in LUTs, up to 32 cycles a bit in each."""
         pes, dot = self.macs // self.reduce, accumulator_bits(self.reduce, self.x_bits, self.w_bits)
         operands = self.reduce * (self.x_bits + self.w_bits)
         adders = (self.reduce - 1) * (self.x_bits + self.w_bits + 1)
@@ -77,7 +79,7 @@ class SystolicOsArray(Engine):
         )
 
     def context(self) -> dict[str, Any]:
-        # PEs that share a 32-bit word of operands are written out, so that a simulator's selections are aligned.
+        # PEs that share a 32-bit word of operands are written out: aligned selections are fast.
         width = self.reduce * max(self.x_bits, self.w_bits)
         group = next((g for g in (4, 2) if self.outputs % g == 0 and g * width <= 32), 1)
         return (

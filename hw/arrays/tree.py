@@ -1,4 +1,4 @@
-"""Multiplier-adder trees: the array for few token rows, down to the matrix-vector engine of decoding."""
+"""Multiplier-adder trees: the array for few token rows, down to matrix-vector products."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ __all__ = ["TreeArray"]
 class TreeArray(Engine):
     """T x O cells, each a tree of R multipliers and an accumulator; operands are broadcast.
 
-    The template describes the tree as one function followed by ``stages`` registers of its result, which
-    synthesis retimes into it (``-retiming`` in Vivado, ``abc -dff`` in yosys). In this form one compiled function
-    serves all cells of a simulation.
+    The template describes the tree as one function followed by ``stages`` registers of its result,
+    which synthesis retimes into it (``-retiming`` in Vivado, ``abc -dff`` in yosys). In this form
+    one compiled function serves all cells of a simulation.
 
     Latency
     -------
@@ -48,7 +48,7 @@ class TreeArray(Engine):
             accumulator_bits(self.reduce, self.x_bits, self.w_bits),
         )
         adders = (self.reduce - 1) * (self.x_bits + self.w_bits + 1)
-        # Behind the products (in the DSPs) a tree keeps about R/4 sums per register; never less than one.
+        # Behind the products (in the DSPs) each further register halves the sums twice.
         registers = sum(max(1, self.reduce >> (2 * s)) for s in range(1, self.stages)) * dot
         rows = (self.tokens + 1) * self.outputs * self.acc_bits
         return Resources(

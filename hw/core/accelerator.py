@@ -91,10 +91,10 @@ class Accelerator(Unit):
             StripedMemory(ports=c.ports, shape=shape), lanes=c.lanes, stripe_bytes=c.stripe_bytes,
         ))  # fmt: skip
         activations = place(m, "activations", BankedBuffer(
-            banks=c.tokens, depth=c.activation_depth, width=8 * c.lanes,
+            banks=c.tokens, depth=c.activation_depth, width=8 * c.lanes, style=c.buffer_style,
         ))  # fmt: skip
         residual = place(m, "residual", BankedBuffer(
-            banks=1, depth=c.chunk * c.width_words, width=16 * c.lanes,
+            banks=1, depth=c.chunk * c.width_words, width=16 * c.lanes, style=c.buffer_style,
         ))  # fmt: skip
         self._control(m, sequencer, memory)
         self._operands(m, feeder, memory, activations, engine)

@@ -16,6 +16,7 @@ class CoreConfig:
     Attributes
     ----------
     array, pe : names of the engine's array and processing element
+    buffer_style : what the activation and residual buffers are made of: ``"block"`` or ``"ultra"`` RAM
     tokens, lanes : T, and R = O (``docs/architecture.md``); powers of two, at least 1 and 8
     width, heads, head_size, ffn, vocabulary, context, layers : of the network
     chunk : most tokens of a pass, a multiple of ``tokens``
@@ -28,6 +29,7 @@ class CoreConfig:
 
     array: str = "tree"
     pe: str = "mac"
+    buffer_style: str = "block"
     tokens: int
     lanes: int
     width: int

@@ -18,8 +18,8 @@ class ActivationPair(TemplateUnit):
 
     Latency
     -------
-    ``latency`` enabled cycles from ``z`` to ``y``. ``multiplier`` is read ``multiplier_at`` and ``shift``
-    ``shift_at`` enabled cycles after ``z``.
+    ``latency`` enabled cycles from ``z`` to ``y``. ``multiplier`` is read ``multiplier_at`` and
+    ``shift`` ``shift_at`` enabled cycles after ``z``.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ class Activation(Unit):
 
     Latency
     -------
-    A word leaves ``latency`` cycles after it entered, if ``o`` is ready; while ``o`` holds a word that is not
-    taken, everything waits.
+    A word leaves ``latency`` cycles after it entered, if ``o`` is ready; while ``o`` holds a word
+    that is not taken, everything waits.
 
     Parameters
     ----------
@@ -96,12 +96,14 @@ class Activation(Unit):
         if GATE_TABLE[gate].min() < 0 or GATE_TABLE[gate].max() > 1 << 15:
             raise ValueError(f"Gate {gate!r} must lie between 0 and 1")
         self.lanes, self.tag_bits, self.gate = lanes, tag_bits, gate
-        self.i_layout = StructLayout({
-            "z": ArrayLayout(signed(16), lanes),
-            "multiplier": 16,
-            "shift": 6,
-            "tag": tag_bits,
-        })
+        self.i_layout = StructLayout(
+            {
+                "z": ArrayLayout(signed(16), lanes),
+                "multiplier": 16,
+                "shift": 6,
+                "tag": tag_bits,
+            }
+        )
         self.o_layout = StructLayout({"y": ArrayLayout(signed(8), lanes), "tag": tag_bits})
         super().__init__(
             {

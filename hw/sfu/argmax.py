@@ -20,8 +20,8 @@ class ArgMax(TemplateUnit):
 
     Latency
     -------
-    The result is valid ``latency`` cycles after the word with ``last`` entered. A word per cycle; the
-    next sequence may follow at once. While a result is not taken, everything waits.
+    The result is valid ``latency`` cycles after the word with ``last`` entered. A word per cycle;
+    the next sequence may follow at once. While a result is not taken, everything waits.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class ArgMax(TemplateUnit):
 
     Members
     -------
-    i : ``In(stream)`` of ``y`` (s16 per lane), ``limit`` (lanes from ``limit`` on are ignored) and ``last``.
-        Lane ``l`` of word ``n`` of the sequence has the index ``n * lanes + l``. At least one lane
-        of the sequence must count.
+    i : ``In(stream)`` of ``y`` (s16 per lane), ``limit`` (lanes from ``limit`` on are ignored) and
+        ``last``. Lane ``l`` of word ``n`` of the sequence has the index ``n * lanes + l``. At least
+        one lane of the sequence must count.
     o : ``Out(stream)`` of ``index`` and ``value`` (s16).
 
     Raises
@@ -48,13 +48,17 @@ class ArgMax(TemplateUnit):
             raise ValueError(f"A word needs at least 2 lanes, not {lanes!r}")
         self.depth = (lanes - 1).bit_length()
         if index_bits < self.depth:
-            raise ValueError(f"An index of {lanes} lanes needs {self.depth} bits, not {index_bits!r}")
+            raise ValueError(
+                f"An index of {lanes} lanes needs {self.depth} bits, not {index_bits!r}"
+            )
         self.lanes, self.index_bits = lanes, index_bits
-        self.i_layout = StructLayout({
-            "y": ArrayLayout(signed(16), lanes),
-            "limit": bits_for(lanes),
-            "last": 1,
-        })
+        self.i_layout = StructLayout(
+            {
+                "y": ArrayLayout(signed(16), lanes),
+                "limit": bits_for(lanes),
+                "last": 1,
+            }
+        )
         self.o_layout = StructLayout({"index": index_bits, "value": signed(16)})
         super().__init__(
             {

@@ -18,12 +18,12 @@ __all__ = ["InverseRoot", "LayerNorm", "NormLanes", "NormParameters", "NormSums"
 class NormSums(TemplateUnit):
     """Exact sums of a row and of its squares, a word per cycle.
 
-    Squares are three 8x8 products in logic; both trees have a register behind every second addition.
+    A square is three 8x8 products in logic; the trees have a register behind two additions.
 
     Latency
     -------
-    ``done`` is high, and the sums are valid, ``latency`` cycles after the row's last word. They stay until
-    the next row's sums.
+    ``done`` is high, and the sums are valid, ``latency`` cycles after the row's last word. They
+    stay until the next row's sums.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ class InverseRoot(TemplateUnit):
 
     Latency
     -------
-    ``r`` and ``shift`` are valid ``latency`` cycles after ``valid``, ``total_o`` one cycle and ``early``
-    two cycles before them. All but ``early`` stay until the next row's.
+    ``r`` and ``shift`` are valid ``latency`` cycles after ``valid``, ``total_o`` one cycle and
+    ``early`` two cycles before them. All but ``early`` stay until the next row's.
 
     Parameters
     ----------
@@ -135,8 +135,8 @@ class NormLanes(TemplateUnit):
 
     Latency
     -------
-    ``y`` is valid ``latency`` cycles after ``x``. ``r`` and ``shift`` are read one cycle after ``x``, ``parameters``
-    ``parameters_at`` cycles after ``x``.
+    ``y`` is valid ``latency`` cycles after ``x``. ``r`` and ``shift`` are read one cycle after
+    ``x``, ``parameters`` ``parameters_at`` cycles after ``x``.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class NormLanes(TemplateUnit):
 
     def context(self) -> dict[str, Any]:
         centred_bits = (self.width * 0xFFFF).bit_length() + 1
-        # |d*x - S| is at most sqrt(d-1) standard deviations of the row times d; the root is good to 2**-13.
+        # |d*x - S| is at most d*sqrt(d-1) standard deviations, and the root is good to 2**-13.
         largest = int(self.width**0.5 * 1024 * (1 + 2**-12)) + 1
         return {
             "width": self.width,
@@ -192,8 +192,8 @@ class NormLanes(TemplateUnit):
 class NormParameters(TemplateUnit):
     """Memory of gammas and betas: beats are cut into words as they come, a word per cycle.
 
-    A transfer ends with the last word of its beat; so the source holds the beat, as the rules of streams
-    say, and there is no register as wide as a beat.
+    A transfer ends with the last word of its beat; so the source holds the beat, as the rules of
+    streams say, and there is no register as wide as a beat.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ class LayerNorm(Unit):
     """Normalises rows of the residual buffer to 8 bits (``layernorm``).
 
     Every row is read once: a statistics pass sums it and keeps a copy, from which it is normalised.
-    The passes of successive rows overlap, so that a row costs ``width / lanes`` cycles in steady state.
+    The passes of successive rows overlap: in steady state a row costs ``width / lanes`` cycles.
 
     Latency
     -------
@@ -255,15 +255,16 @@ class LayerNorm(Unit):
 
     Members
     -------
-    job : ``In(stream)`` of ``first`` (row of the residual buffer), ``count`` (rows, at least 1) and ``to`` (row
-        of the first result). Accepted when the unit is not busy.
+    job : ``In(stream)`` of ``first`` (row of the residual buffer), ``count`` (rows, at least 1) and
+        ``to`` (row of the first result). Accepted when the unit is not busy.
     x_en, x_row, x_chunk : ``Out``; read port of the residual buffer.
     x_data : ``In``, s16 per lane; the cycle after ``x_en``.
-    constants : ``In``; ``epsilon`` (u64, below 2**56) and ``gamma_shift`` (u4), taken when ``valid``.
-    param : ``In(stream)`` of ``index`` and ``data``: a beat of gamma s16, beta s16 of successive channels.
-        A beat is cut into words, so ``ready`` rises with its last word (of the row).
-    param_done : ``In(1)``; a pulse with or after the last transfer: the job's constants and parameters are in.
-        Those of a job come after the ``done`` of the job before.
+    constants : ``In``; ``epsilon`` (u64, below 2**56) and ``gamma_shift`` (u4), taken when
+        ``valid``.
+    param : ``In(stream)`` of ``index`` and ``data``: a beat of gamma s16, beta s16 of successive
+        channels. A beat is cut into words, so ``ready`` rises with its last word (of the row).
+    param_done : ``In(1)``; a pulse with or after the last transfer: the job's constants and
+        parameters are in. Those of a job come after the ``done`` of the job before.
     y_valid, y_row, y_chunk, y_data : ``Out``; results, s8 per lane, always accepted.
     done : ``Out(1)``; a pulse in the cycle after the last result.
     busy : ``Out(1)``; from the cycle after the job was accepted to ``done``.
@@ -286,7 +287,8 @@ class LayerNorm(Unit):
             )
         if rows_bits < 1:
             raise ValueError(f"The index of a row needs at least 1 bit, not {rows_bits!r}")
-        self.width, self.lanes, self.rows_bits, self.beat_bytes = width, lanes, rows_bits, beat_bytes
+        self.width, self.lanes = width, lanes
+        self.rows_bits, self.beat_bytes = rows_bits, beat_bytes
         self.words = width // lanes
         self._sums = NormSums(width, lanes)
         self._root = InverseRoot(width, self._sums.total_bits, self._sums.squares_bits)
@@ -325,7 +327,7 @@ class LayerNorm(Unit):
         return InverseRoot.latency - 2
 
     def cycles(self, count: int) -> int:
-        """Cycles from the one that accepts a job of ``count`` rows to ``done``, its parameters being there."""
+        """Cycles from the one that accepts a job of ``count`` rows to ``done``."""
         first_pass = count * self.words + 1 + self._sums.latency
         return first_pass + self._start + 1 + NormLanes.latency + self.words
 
@@ -357,7 +359,7 @@ class LayerNorm(Unit):
             self.param.ready.eq(parameters.i.ready),
         ]
 
-        # First pass: rows after the first one wait for the parameters, so that nothing behind overflows.
+        # First pass: all rows but the first wait for the parameters; so nothing behind overflows.
         reading = Signal()
         row = Signal(self.rows_bits)
         m.d.comb += self.x_en.eq(reading & ((row == 0) | known))
@@ -416,7 +418,7 @@ class LayerNorm(Unit):
                 m.d.sync += result_row.eq(Mux(result_row == last_row, 0, result_row + 1))
         final = Signal()
         m.d.comb += final.eq((chunk == last_chunk) & (result_row == last_row))
-        stages = [(copy.r_en, chunk, Cat(result_row, final))]
+        stages: list[tuple[Any, Any, Any]] = [(copy.r_en, chunk, Cat(result_row, final))]
         for k in range(1 + NormLanes.latency):
             valid = Signal(name=f"valid_{k + 1}")
             at = Signal(self.chunk_bits, name=f"chunk_{k + 1}")

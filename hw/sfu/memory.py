@@ -14,7 +14,8 @@ class WordMemory(TemplateUnit):
 
     Latency
     -------
-    A word can be read from the cycle after its write. ``r_data`` comes the cycle after ``r_en``, and stays.
+    A word can be read from the cycle after its write. ``r_data`` comes the cycle after ``r_en``,
+    and stays.
 
     Parameters
     ----------

@@ -15,13 +15,13 @@ __all__ = ["Requantise"]
 class Requantise(TemplateUnit):
     """``clamp(round_half_up((acc + bias) * multiplier / 2**shift))`` to 16 bits, a word per cycle.
 
-    The scheme is that of Jacob et al., CVPR 2018, section 2.2. The product is cut at bit 16 of the sum,
-    so that each part fits one DSP48E2.
+    The scheme is that of Jacob et al., CVPR 2018, section 2.2. The product is cut at bit 16 of the
+    sum, so that each part fits one DSP48E2.
 
     Latency
     -------
-    A word leaves ``latency`` cycles after it entered, if ``o`` is ready; while ``o`` holds a word that is not
-    taken, everything waits.
+    A word leaves ``latency`` cycles after it entered, if ``o`` is ready; while ``o`` holds a word
+    that is not taken, everything waits.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ class Requantise(TemplateUnit):
 
     Members
     -------
-    i : ``In(stream)`` of ``acc``, ``bias`` (s32), ``multiplier`` (u16), ``shift`` (1 to 63), each per lane,
-        and ``tag``.
+    i : ``In(stream)`` of ``acc``, ``bias`` (s32), ``multiplier`` (u16), ``shift`` (1 to 63), each
+        per lane, and ``tag``.
     o : ``Out(stream)`` of ``y`` (s16 per lane) and ``tag``.
 
     Raises
@@ -52,13 +52,15 @@ class Requantise(TemplateUnit):
         if tag_bits < 1:
             raise ValueError(f"A tag needs at least 1 bit, not {tag_bits!r}")
         self.lanes, self.acc_bits, self.tag_bits = lanes, acc_bits, tag_bits
-        self.i_layout = StructLayout({
-            "acc": ArrayLayout(signed(acc_bits), lanes),
-            "bias": ArrayLayout(signed(32), lanes),
-            "multiplier": ArrayLayout(16, lanes),
-            "shift": ArrayLayout(6, lanes),
-            "tag": tag_bits,
-        })
+        self.i_layout = StructLayout(
+            {
+                "acc": ArrayLayout(signed(acc_bits), lanes),
+                "bias": ArrayLayout(signed(32), lanes),
+                "multiplier": ArrayLayout(16, lanes),
+                "shift": ArrayLayout(6, lanes),
+                "tag": tag_bits,
+            }
+        )
         self.o_layout = StructLayout({"y": ArrayLayout(signed(16), lanes), "tag": tag_bits})
         super().__init__(
             {

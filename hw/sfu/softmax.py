@@ -26,7 +26,8 @@ class RowMaximum(TemplateUnit):
 
     Latency
     -------
-    ``valid_o``, ``tag_o`` and ``largest`` come ``latency`` cycles after the word: a stage for two comparisons in line.
+    ``valid_o``, ``tag_o`` and ``largest`` come ``latency`` cycles after the word: a stage for two
+    comparisons in line.
 
     Parameters
     ----------
@@ -76,12 +77,13 @@ class RowMaximum(TemplateUnit):
 class Exp2Lanes(TemplateUnit):
     """``127 * 2**(score - maximum)`` per lane, and the sum of a row; a word per cycle.
 
-    The table is complete at the 8 fraction bits of a score. Only its upper 8 bits are held: the result is
-    the table's value shifted right by at least 7 before it is rounded.
+    The table is complete at the 8 fraction bits of a score. Only its upper 8 bits are held: the
+    result is the table's value shifted right by at least 7 before it is rounded.
 
     Latency
     -------
-    ``p`` is valid ``latency`` cycles after ``data``, ``sum`` ``sum_latency`` cycles after the row's last word.
+    ``p`` is valid ``latency`` cycles after ``data``, ``sum`` ``sum_latency`` cycles after the row's
+    last word.
 
     Parameters
     ----------
@@ -143,9 +145,9 @@ class Exp2Lanes(TemplateUnit):
 
 
 class Reciprocal(TemplateUnit):
-    """``(multiplier * 2**24) / (total * 2**(24 - length))`` and ``shift + length``; one row per cycle.
+    """``(multiplier * 2**24) / (total * 2**(24 - length))`` and ``shift + length``; a row a cycle.
 
-    ``length`` is the bit length of ``total``. A restoring divider, two bits of the quotient in a stage.
+    ``length`` is the bit length of ``total``. A restoring divider with two bits in a stage.
 
     Latency
     -------
@@ -190,15 +192,16 @@ class Reciprocal(TemplateUnit):
 
 
 class Softmax(Unit):
-    """Score slots, their row maxima, the probabilities (P buffer) and the reciprocals of their sums.
+    """Score slots, row maxima, the probabilities (P buffer) and the reciprocals of their sums.
 
-    Maxima are found while scores are written. An item then reads its scores row by row, a word per cycle
-    (``softmax_row``), and every row's sum goes through a pipelined divider (``reciprocal``).
+    Maxima are found while scores are written. An item then reads its scores row by row, a word per
+    cycle (``softmax_row``), and every row's sum goes through a pipelined divider (``reciprocal``).
 
     Latency
     -------
-    ``done`` comes :meth:`cycles` cycles after the item was accepted by an idle unit. One item waits inside
-    while another is read; so items that are offered in time begin :meth:`interval` cycles apart.
+    ``done`` comes :meth:`cycles` cycles after the item was accepted by an idle unit. One item waits
+    inside while another is read; so items that are offered in time begin :meth:`interval` cycles
+    apart.
 
     Parameters
     ----------
@@ -209,16 +212,16 @@ class Softmax(Unit):
 
     Members
     -------
-    score : ``In``; a word of scores when ``valid``: ``slot``, ``row``, ``chunk``, ``data`` (s16 per lane), ``limit``
-        (unmasked lanes, 0 to ``lanes``), ``first`` (of the row: at least one lane is unmasked, the
-        maximum begins anew).
-    item : ``In(stream)`` of ``slot``, ``rows`` (1 to ``tokens``), ``chunks`` (words of every row) and ``columns``
-        (unmasked columns of row 0; each further row has one more). Its last score is written in the
-        cycle of the transfer or earlier.
+    score : ``In``; a word of scores when ``valid``: ``slot``, ``row``, ``chunk``, ``data`` (s16 per
+        lane), ``limit`` (unmasked lanes, 0 to ``lanes``), ``first`` (of the row: at least one lane
+        is unmasked, the maximum begins anew).
+    item : ``In(stream)`` of ``slot``, ``rows`` (1 to ``tokens``), ``chunks`` (words of every row)
+        and ``columns`` (unmasked columns of row 0; each further row has one more). Its last score
+        is written in the cycle of the transfer or earlier.
     constant : ``In``; ``multiplier`` and ``shift`` of the context, see ``reciprocal``; stable.
     p_en, p_slot, p_chunk : ``In``; read port of the P buffer.
-    p_data : ``Out``, ``[tokens][lanes]`` s8, 0 to 127; the cycle after ``p_en``; stays while ``p_en`` is low.
-        Masked columns are 0; rows from ``rows`` on are undefined.
+    p_data : ``Out``, ``[tokens][lanes]`` s8, 0 to 127; the cycle after ``p_en``; stays while
+        ``p_en`` is low. Masked columns are 0; rows from ``rows`` on are undefined.
     r_slot : ``In``; whose reciprocals are shown, in the same cycle.
     r_multiplier, r_shift : ``Out``; 16 and 6 bits for each row.
     done : ``Out(1)``; a pulse: all of the item can be read from this cycle on.
@@ -250,23 +253,29 @@ class Softmax(Unit):
         self._maximum = RowMaximum(lanes, self._score_tag.size)
         self._exp2 = Exp2Lanes(lanes, sum_bits, self._word_tag.size)
         self._reciprocal = Reciprocal(sum_bits, self._row_tag.size)
-        self.item_layout = StructLayout({
-            "slot": self.slot_bits,
-            "rows": bits_for(tokens),
-            "chunks": bits_for(self.chunks),
-            "columns": bits_for(context),
-        })
+        self.item_layout = StructLayout(
+            {
+                "slot": self.slot_bits,
+                "rows": bits_for(tokens),
+                "chunks": bits_for(self.chunks),
+                "columns": bits_for(context),
+            }
+        )
         super().__init__(
             {
-                "score": In(Signature({
-                    "valid": Out(1),
-                    "slot": Out(self.slot_bits),
-                    "row": Out(self.row_bits),
-                    "chunk": Out(self.chunk_bits),
-                    "data": Out(ArrayLayout(signed(16), lanes)),
-                    "limit": Out(bits_for(lanes)),
-                    "first": Out(1),
-                })),
+                "score": In(
+                    Signature(
+                        {
+                            "valid": Out(1),
+                            "slot": Out(self.slot_bits),
+                            "row": Out(self.row_bits),
+                            "chunk": Out(self.chunk_bits),
+                            "data": Out(ArrayLayout(signed(16), lanes)),
+                            "limit": Out(bits_for(lanes)),
+                            "first": Out(1),
+                        }
+                    )
+                ),
                 "item": In(stream.Signature(self.item_layout)),
                 "constant": In(Signature({"multiplier": Out(16), "shift": Out(6)})),
                 "p_en": In(1),
@@ -292,7 +301,7 @@ class Softmax(Unit):
         return last_read + 1 + self._exp2.sum_latency + Reciprocal.latency + 1
 
     def interval(self, rows: int, chunks: int) -> int:
-        """Cycles from the first read of an item to that of the next one, if that is offered in time."""
+        """Cycles from the first read of an item to the next, if that is offered in time."""
         return max(rows * chunks, self.wait - 1)
 
     def elaborate(self, platform: Any) -> Module:
@@ -330,7 +339,7 @@ class Softmax(Unit):
                 with m.If(maximum.valid_o & chosen & better):
                     m.d.sync += maxima[s][t].eq(maximum.largest[:16].as_signed())
 
-        # Items: the next one waits until its maxima are known, and then until its predecessor is read.
+        # Items: the next one waits until its maxima are known and its predecessor is read.
         waiting = Signal()
         ahead = Signal(self.item_layout)
         left = Signal(range(self.wait))

@@ -1,7 +1,7 @@
 """The tables that the special function units hold, by the formulas of ``docs/architecture.md``.
 
-``sim/golden/ops.py`` has the same formulas; ``tests/hw/test_sfu.py`` proves the tables equal. Both sides
-compute them, because a golden model never imports hardware nor hardware a golden model.
+``sim/golden/ops.py`` has the same formulas; ``tests/hw/test_sfu.py`` proves the tables equal. Both
+sides compute them, because a golden model never imports hardware nor hardware a golden model.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,8 @@ def _gelu_gate(z: NDArray[np.float64]) -> NDArray[np.float64]:
 GATE_TABLE: dict[str, Ints] = {
     "gelu": np.round(2**15 * _gelu_gate((np.arange(1024) - 512) / 64.0)).astype(np.int64),
 }
-"""``gate(z) * 2**15`` of each activation ``z * gate(z)``, for ``z`` from -8 to 8 in steps of 1/64."""
+"""``gate(z) * 2**15`` of each activation ``z * gate(z)``, for ``z`` from -8 to 8 in steps
+of 1/64."""
 
 
 def concatenation(values: Sequence[int] | Ints, bits: int, per_line: int = 8) -> str:

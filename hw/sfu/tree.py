@@ -24,7 +24,7 @@ class Stage:
 
 
 def tree(name: str, count: int, bits: int, radices: Sequence[int]) -> list[Stage]:
-    """Stages ``name_1`` ... that add ``count`` operands ``name_0`` of ``bits`` bits, by ``radices``."""
+    """Stages ``name_1`` ... that add ``count`` operands ``name_0`` of ``bits`` bits."""
     stages = []
     for k, radix in enumerate(radices):
         groups = [list(range(g, min(g + radix, count))) for g in range(0, count, radix)]

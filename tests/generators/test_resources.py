@@ -1,4 +1,4 @@
-"""The estimate of resources: memories in blocks of the part, the engine as it says, and what is too much."""
+"""The estimate of resources: memories in blocks of the part, the engine, and what is too much."""
 
 import pytest
 

@@ -1,6 +1,7 @@
 """In the simulator: every engine against its golden model, its latency and its interval."""
 
 import random
+from typing import Any
 
 import cocotb
 import numpy as np
@@ -9,9 +10,9 @@ from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge, Timer
 from hw.arrays import ENGINES, Engine, accumulator_bits, make_engine
 from sim.streams import get, put, start
 
-# T, R, O: square, larger, wide, odd everywhere, smallest, no reduction, one output, two words of the dot product.
+# T, R, O: small, larger, more rows, odd everywhere, smallest, no reduction, one output, long sums.
 SHAPES = [(1, 4, 4), (2, 8, 8), (4, 8, 8), (3, 5, 7), (1, 1, 1), (4, 1, 6), (2, 6, 1), (5, 16, 2)]
-OPTIONS: dict[str, list[dict[str, int]]] = {
+OPTIONS: dict[str, list[dict[str, Any]]] = {
     "tree": [{}, {"stages": 1}],
     "cube": [{}, {"hop": 1}, {"hop": 2}],
     "systolic_os": [{}, {"stages": 1}],
@@ -50,7 +51,7 @@ def random_tile(
 async def compare(
     dut, name: str, tiles: list[tuple[np.ndarray, np.ndarray]], busy: float, ready: float
 ) -> None:
-    """Stream ``tiles`` through a device; every row must be right, in order, and the last of a tile marked."""
+    """Stream ``tiles`` through a device; rows must be right, in order, the last one marked."""
     engine = DEVICES[name]
     beats = [payload for x, w in tiles for payload in engine.pack(x, w)]
     rows = [row for x, w in tiles for row in engine.golden(x, w)]
@@ -91,7 +92,7 @@ async def holds_the_extremes(dut, name: str) -> None:
 @cocotb.test()
 @each
 async def keeps_its_promised_cycles(dut, name: str) -> None:
-    """Nothing stalls: tiles leave ``interval`` apart, a lone tile ``latency`` after its last beat."""
+    """Unstalled tiles leave ``interval`` apart, a lone one ``latency`` after its last beat."""
     engine, rng = DEVICES[name], np.random.default_rng(4)
     await start(dut)
     valid, ready = getattr(dut, f"{name}__o__valid"), getattr(dut, f"{name}__o__ready")
@@ -124,7 +125,7 @@ async def keeps_its_promised_cycles(dut, name: str) -> None:
 @cocotb.test()
 @each
 async def decides_ready_before_valid(dut, name: str) -> None:
-    """Within a cycle, ``i.ready`` follows neither ``i.valid`` nor ``o.ready``, and ``o.valid`` not ``o.ready``."""
+    """Within a cycle, ``i.ready`` and ``o.valid`` follow neither ``i.valid`` nor ``o.ready``."""
     engine, rng, coin = DEVICES[name], np.random.default_rng(5), random.Random(5)
     await start(dut)
     i_ready, i_valid = getattr(dut, f"{name}__i__ready"), getattr(dut, f"{name}__i__valid")

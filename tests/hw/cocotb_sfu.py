@@ -2,12 +2,12 @@
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import cocotb
 import numpy as np
 from cocotb.triggers import Event, ReadOnly, RisingEdge
-
 
 from hw.sfu.activation import Activation
 from hw.sfu.argmax import ArgMax
@@ -16,7 +16,8 @@ from hw.sfu.requantise import Requantise
 from hw.sfu.softmax import Reciprocal, Softmax
 from hw.unit import Unit
 from sim.golden import ops
-from sim.streams import get, pack, put, start, unpack
+from sim.streams import get, put, start, unpack
+from sim.streams import pack as pack_integers
 
 UNITS: dict[str, Unit] = {
     "requantise": Requantise(lanes=4, acc_bits=32, tag_bits=5),
@@ -50,7 +51,9 @@ LIMIT: dict[str, Any] = {"timeout_time": 100, "timeout_unit": "us"}
 """50,000 cycles, more than any test takes: a unit that hangs fails."""
 
 
-async def transfer(dut: Any, name: str, words: list[int], busy: tuple[float, float], count: int) -> list[int]:
+async def transfer(
+    dut: Any, name: str, words: list[int], busy: tuple[float, float], count: int
+) -> list[int]:
     """Send ``words`` to ``name.i`` and receive ``count`` words of ``name.o``."""
     sender = cocotb.start_soon(put(dut, f"{name}__i", words, busy[0], seed=len(words)))
     found = await get(dut, f"{name}__o", count, busy[1])
@@ -75,6 +78,11 @@ async def latency(dut: Any, name: str, word: int) -> int:
             return cycle - sent
         await RisingEdge(dut.clk)
     raise AssertionError(f"{name}: no result")
+
+
+def pack(values: np.ndarray, bits: int) -> int:
+    """:func:`sim.streams.pack` of an array."""
+    return pack_integers(values.tolist(), bits)
 
 
 def fields(*parts: tuple[int, int]) -> int:
@@ -113,13 +121,15 @@ async def requantise_equals_golden(dut):
                 if n % 4 == 0:
                     shift = rng.integers(1, 64, unit.lanes)
                 tag = int(rng.integers(1 << unit.tag_bits))
-                words.append(fields(
-                    (pack(acc, unit.acc_bits), unit.lanes * unit.acc_bits),
-                    (pack(bias, 32), unit.lanes * 32),
-                    (pack(multiplier, 16), unit.lanes * 16),
-                    (pack(shift, 6), unit.lanes * 6),
-                    (tag, unit.tag_bits),
-                ))
+                words.append(
+                    fields(
+                        (pack(acc, unit.acc_bits), unit.lanes * unit.acc_bits),
+                        (pack(bias, 32), unit.lanes * 32),
+                        (pack(multiplier, 16), unit.lanes * 16),
+                        (pack(shift, 6), unit.lanes * 6),
+                        (tag, unit.tag_bits),
+                    )
+                )
                 y = ops.requantise(acc, bias, multiplier, shift, 16)
                 want.append(fields((pack(y, 16), unit.lanes * 16), (tag, unit.tag_bits)))
             assert await transfer(dut, name, words, busy, len(words)) == want, f"{name} at {busy}"
@@ -133,11 +143,16 @@ async def activation_equals_golden(dut):
         assert isinstance(unit, Activation)
         rng = np.random.default_rng(2)
 
-        def word(z: np.ndarray, multiplier: int, shift: int, tag: int, unit: Activation = unit) -> tuple[int, int]:
+        def word(
+            z: np.ndarray, multiplier: int, shift: int, tag: int, unit: Activation = unit
+        ) -> tuple[int, int]:
             y = ops.gated_activation(z, multiplier, shift, unit.gate)
             return (
                 fields(
-                    (pack(z, 16), unit.lanes * 16), (multiplier, 16), (shift, 6), (tag, unit.tag_bits)
+                    (pack(z, 16), unit.lanes * 16),
+                    (multiplier, 16),
+                    (shift, 6),
+                    (tag, unit.tag_bits),
                 ),
                 fields((pack(y, 8), unit.lanes * 8), (tag, unit.tag_bits)),
             )
@@ -167,9 +182,13 @@ async def argmax_takes_the_first(dut):
         limit_bits = unit.lanes.bit_length()
         rng = np.random.default_rng(3)
 
-        def sequence(y: np.ndarray, limits: np.ndarray, unit: ArgMax = unit, bits: int = limit_bits) -> list[int]:
+        def sequence(
+            y: np.ndarray, limits: np.ndarray, unit: ArgMax = unit, bits: int = limit_bits
+        ) -> list[int]:
             return [
-                fields((pack(row, 16), unit.lanes * 16), (int(limit), bits), (int(n == len(y) - 1), 1))
+                fields(
+                    (pack(row, 16), unit.lanes * 16), (int(limit), bits), (int(n == len(y) - 1), 1)
+                )
                 for n, (row, limit) in enumerate(zip(y, limits, strict=True))
             ]
 
@@ -177,8 +196,12 @@ async def argmax_takes_the_first(dut):
             words, want = [], []
             for n in range(60):
                 rows = int(rng.integers(1, 12))
-                # Many equal numbers; every tenth sequence holds but one number, every other one only lows.
-                y = rng.integers(-3, 3, (rows, unit.lanes)) if n % 2 else narrow(rng, 16, rows * unit.lanes)
+                # Many equal numbers, or any; every tenth sequence holds but one number.
+                y = (
+                    rng.integers(-3, 3, (rows, unit.lanes))
+                    if n % 2
+                    else narrow(rng, 16, rows * unit.lanes)
+                )
                 y = y.reshape(rows, unit.lanes)
                 if n % 10 == 0:
                     y = np.full_like(y, rng.choice([-32768, 32767, 0]))
@@ -232,7 +255,9 @@ class NormBench:
                 at = int(x_chunk.value) * lanes
                 word = pack(self.buffer[int(x_row.value), at : at + lanes], 16)
             if y_valid.value:
-                self.results.append((self.cycle, int(y_row.value), int(y_chunk.value), int(y_data.value)))
+                self.results.append(
+                    (self.cycle, int(y_row.value), int(y_chunk.value), int(y_data.value))
+                )
             if done.value:
                 self.done.append(self.cycle)
                 self.finished.set()
@@ -240,7 +265,9 @@ class NormBench:
             x_data.value = word
             self.cycle += 1
 
-    async def parameters(self, gamma: np.ndarray, beta: np.ndarray, shift: int, epsilon: int, busy: float) -> None:
+    async def parameters(
+        self, gamma: np.ndarray, beta: np.ndarray, shift: int, epsilon: int, busy: float
+    ) -> None:
         """Give the constants and every beat of parameters, then ``param_done``."""
         values = np.stack([gamma, beta], axis=1).reshape(-1)
         per_beat = self.unit.beat_bytes // 2
@@ -272,13 +299,15 @@ class NormBench:
             lambda: np.where(np.arange(d) == rng.integers(d), -1, 0),
             lambda: rng.normal(rng.normal(0, 3000), 10 ** rng.uniform(0, 3.5), d),
             lambda: rng.normal(0, 300, d),
-            lambda: rng.choice([-32768, 32760, 12345]) + rng.integers(0, 3, d),  # sums must be exact
+            lambda: (
+                rng.choice([-32768, 32760, 12345]) + rng.integers(0, 3, d)
+            ),  # sums must be exact
         ]
         rows = [makers[(kind + k) % len(makers)]() for k in range(count)]
         return np.clip(np.round(rows), -32768, 32767).astype(np.int64)
 
     async def job(self, count: int, kind: int, known: str, busy: float = 1.0) -> None:
-        """Run a job, and compare everything. ``known``: when the parameters come, relative to the job."""
+        """Run a job, and compare everything. ``known``: when the parameters come."""
         rng, unit = self.rng, self.unit
         first, to = (int(v) for v in rng.integers(0, 1 << unit.rows_bits, 2))
         x = self.rows(count, kind)
@@ -287,8 +316,14 @@ class NormBench:
         gamma = narrow(rng, 16, unit.width)
         beta = narrow(rng, 16, unit.width)
         if kind % 2:
-            gamma = np.round(rng.normal(40, 10, unit.width) * 2**shift / 4).clip(-32768, 32767).astype(np.int64)
-        epsilon = int(rng.choice([1, 2, 1 << 20, int(1e-5 * unit.width**2 * 2**18) + 1, (1 << 56) - 1]))
+            gamma = (
+                np.round(rng.normal(40, 10, unit.width) * 2**shift / 4)
+                .clip(-32768, 32767)
+                .astype(np.int64)
+            )
+        epsilon = int(
+            rng.choice([1, 2, 1 << 20, int(1e-5 * unit.width**2 * 2**18) + 1, (1 << 56) - 1])
+        )
         self.results.clear()
         self.finished.clear()
         self.reads = 0
@@ -315,21 +350,31 @@ class NormBench:
         found = [r[1:] for r in self.results]
         wrong = [(a, b) for a, b in zip(found, want, strict=False) if a != b]
         assert len(found) == len(want) and not wrong, (
-            f"{self.name}: {count} rows, kind {kind}, {known}: {len(found)} words, {len(wrong)} wrong, "
-            f"the first {wrong[:1]}"
+            f"{self.name}: {count} rows, kind {kind}, {known}: "
+            f"{len(wrong)} of {len(found)} words wrong, the first {wrong[:1]}"
         )
         assert self.reads == count * unit.words
         cycles = [r[0] for r in self.results]
         assert self.done[-1] == cycles[-1] + 1
         if known == "before":
             assert self.done[-1] - self.accepted[-1] == unit.cycles(count)
-            assert cycles == list(range(cycles[0], cycles[0] + len(cycles))), "a row costs more than its words"
+            assert cycles == list(range(cycles[0], cycles[0] + len(cycles))), (
+                "a row costs more than its words"
+            )
 
 
 async def pulses(
-    dut: Any, name: str, inputs: list[dict[str, int]], flag: str, outputs: tuple[str, ...], latency: int
+    dut: Any,
+    name: str,
+    inputs: list[dict[str, int]],
+    flag: str,
+    outputs: tuple[str, ...],
+    latency: int,
 ) -> list[tuple[int, ...]]:
-    """Drive ``inputs`` with ``valid``, some at once, some apart; the ``outputs`` ``latency`` cycles later."""
+    """Drive ``inputs`` with ``valid``, some at once, some apart; return the ``outputs`` of each.
+
+    They are read ``latency`` cycles later; with a ``flag``, only those of inputs that have it.
+    """
 
     def port(name_: str) -> Any:
         return getattr(dut, f"{name}__{name_}")
@@ -412,7 +457,11 @@ async def reciprocal_equals_golden(dut):
     await start(dut)
     for name, unit in of_type(Reciprocal):
         rng = random.Random(13)
-        for multiplier in (1 << 14, (1 << 15) - 1, *(rng.randrange(1 << 14, 1 << 15) for _ in range(8))):
+        for multiplier in (
+            1 << 14,
+            (1 << 15) - 1,
+            *(rng.randrange(1 << 14, 1 << 15) for _ in range(8)),
+        ):
             shift = rng.randint(1, 39)
             getattr(dut, f"{name}__multiplier").value = multiplier
             getattr(dut, f"{name}__shift").value = shift
@@ -435,7 +484,9 @@ async def layernorm_equals_golden(dut):
         for kind in range(4 if large else 18):
             known = ("before", "with", "after", "before")[kind % 4]
             count = (1, 2, 3, 1 << unit.rows_bits)[kind % 4 if kind < 8 else (kind // 4) % 4]
-            await bench.job(min(count, 3) if large else count, kind, known, 1.0 if kind % 3 else 0.6)
+            await bench.job(
+                min(count, 3) if large else count, kind, known, 1.0 if kind % 3 else 0.6
+            )
         bench._task.cancel()
 
 
@@ -469,7 +520,10 @@ class SoftmaxBench:
 
     def constant(self) -> None:
         """Another constant; only while no item is worked on."""
-        self.multiplier, self.shift = int(self.rng.integers(1 << 14, 1 << 15)), int(self.rng.integers(1, 40))
+        self.multiplier, self.shift = (
+            int(self.rng.integers(1 << 14, 1 << 15)),
+            int(self.rng.integers(1, 40)),
+        )
         self.port("constant__multiplier").value = self.multiplier
         self.port("constant__shift").value = self.shift
 
@@ -494,7 +548,8 @@ class SoftmaxBench:
     def items(self, shapes: list[tuple[int, int]]) -> list["Item"]:
         """Items of ``(rows, columns)`` in slots in turn."""
         return [
-            self.item(k % self.unit.slots, rows, columns, k) for k, (rows, columns) in enumerate(shapes)
+            self.item(k % self.unit.slots, rows, columns, k)
+            for k, (rows, columns) in enumerate(shapes)
         ]
 
     async def write(self, item: "Item", busy: float = 1.0, offer: bool = False) -> None:
@@ -521,7 +576,12 @@ class SoftmaxBench:
     def offer(self, item: "Item") -> Any:
         """Offer an item from this cycle on until it is taken."""
         layout = self.unit.item_layout
-        values = {"slot": item.slot, "rows": item.rows, "chunks": item.chunks, "columns": item.columns}
+        values = {
+            "slot": item.slot,
+            "rows": item.rows,
+            "chunks": item.chunks,
+            "columns": item.columns,
+        }
         word = fields(*((v, layout[k].width) for k, v in values.items()))
         return cocotb.start_soon(put(self.dut, f"{self.name}__item", [word]))
 
@@ -541,11 +601,12 @@ class SoftmaxBench:
                 await RisingEdge(self.dut.clk)
             await ReadOnly()
             word = unpack(int(self.port("p_data").value), 8, unit.tokens * unit.lanes)
-            found[:, c * unit.lanes : (c + 1) * unit.lanes] = np.reshape(word, (unit.tokens, unit.lanes))
-            if c == 0:
-                multipliers = unpack(int(self.port("r_multiplier").value), 16, unit.tokens, signed=False)
-                shifts = unpack(int(self.port("r_shift").value), 6, unit.tokens, signed=False)
+            found[:, c * unit.lanes : (c + 1) * unit.lanes] = np.reshape(
+                word, (unit.tokens, unit.lanes)
+            )
             await RisingEdge(self.dut.clk)
+        multipliers = unpack(int(self.port("r_multiplier").value), 16, unit.tokens, signed=False)
+        shifts = unpack(int(self.port("r_shift").value), 6, unit.tokens, signed=False)
         for t in range(item.rows):
             p, total = ops.softmax_row(item.scores[t, : item.columns + t])
             np.testing.assert_array_equal(found[t, : len(p)], p, f"{self.name} row {t} of {item}")
@@ -553,20 +614,26 @@ class SoftmaxBench:
             assert (multipliers[t], shifts[t]) == ops.reciprocal(total, self.multiplier, self.shift)
 
 
+@dataclass(frozen=True)
 class Item:
     """One group of rows."""
 
-    def __init__(self, slot: int, rows: int, chunks: int, columns: int, scores: np.ndarray) -> None:
-        self.slot, self.rows, self.chunks, self.columns, self.scores = slot, rows, chunks, columns, scores
-
-    def __repr__(self) -> str:
-        return f"Item(slot={self.slot}, rows={self.rows}, chunks={self.chunks}, columns={self.columns})"
+    slot: int
+    rows: int
+    chunks: int
+    columns: int
+    scores: np.ndarray = field(repr=False)
 
 
 def shapes_of(unit: Softmax, count: int, seed: int) -> list[tuple[int, int]]:
     """``(rows, columns)``: the smallest, the largest, and random ones."""
     rng = random.Random(seed)
-    shapes = [(1, 1), (unit.tokens, 1), (unit.tokens, unit.context - unit.tokens + 1), (1, unit.context)]
+    shapes = [
+        (1, 1),
+        (unit.tokens, 1),
+        (unit.tokens, unit.context - unit.tokens + 1),
+        (1, unit.context),
+    ]
     while len(shapes) < count:
         rows = rng.randint(1, unit.tokens)
         shapes.append((rows, rng.randint(1, unit.context - rows + 1)))
@@ -585,7 +652,9 @@ async def softmax_one_item(dut):
             await bench.write(item, offer=True)
             while len(bench.done) == before:
                 await RisingEdge(dut.clk)
-            assert bench.done[-1] - bench.accepted[-1] == unit.cycles(item.rows, item.chunks), f"{item}"
+            assert bench.done[-1] - bench.accepted[-1] == unit.cycles(item.rows, item.chunks), (
+                f"{item}"
+            )
             await bench.check(item)
         bench._task.cancel()
 
@@ -598,7 +667,12 @@ async def softmax_reads_at_once(dut):
         bench = SoftmaxBench(dut, name, unit, seed=7)
         item = bench.item(unit.slots - 1, unit.tokens, 1, 3)
         await bench.write(item, offer=True)
-        for port, value in {"r_slot": item.slot, "p_slot": item.slot, "p_chunk": 0, "p_en": 1}.items():
+        for port, value in {
+            "r_slot": item.slot,
+            "p_slot": item.slot,
+            "p_chunk": 0,
+            "p_en": 1,
+        }.items():
             bench.port(port).value = value
         while True:
             await ReadOnly()
@@ -635,7 +709,9 @@ async def softmax_items_follow_without_a_gap(dut):
                 await RisingEdge(dut.clk)
             begin = bench.accepted[0]
             for item, done in zip(items, bench.done, strict=True):
-                assert done - begin == unit.cycles(item.rows, item.chunks), f"{name}: {item} of {items}"
+                assert done - begin == unit.cycles(item.rows, item.chunks), (
+                    f"{name}: {item} of {items}"
+                )
                 begin += unit.interval(item.rows, item.chunks)
             for item in items:
                 await bench.check(item)
@@ -650,21 +726,22 @@ async def softmax_scores_while_items_run(dut):
         for busy in (1.0, 0.5):
             bench = SoftmaxBench(dut, name, unit, seed=9)
             items = bench.items(shapes_of(unit, 30, seed=10))
-            checked = 0
-
-            async def write_all(bench: SoftmaxBench = bench, items: list[Item] = items, busy: float = busy) -> None:
-                for k, item in enumerate(items):
-                    while k - checked >= bench.unit.slots:
-                        await RisingEdge(dut.clk)
-                    await bench.write(item, busy)
-                    await bench.offer(item)
-
-            cocotb.start_soon(write_all())
+            checked: list[Item] = []
+            cocotb.start_soon(write_all(bench, items, busy, checked))
             for k, item in enumerate(items):
-                for _ in range(100_000):
-                    if len(bench.done) > k:
-                        break
+                while len(bench.done) <= k:
                     await RisingEdge(dut.clk)
                 await bench.check(item)
-                checked += 1
+                checked.append(item)
             bench._task.cancel()
+
+
+async def write_all(
+    bench: SoftmaxBench, items: list[Item], busy: float, checked: list[Item]
+) -> None:
+    """Write and offer all items, each when its slot's last item has been checked."""
+    for k, item in enumerate(items):
+        while k - len(checked) >= bench.unit.slots:
+            await RisingEdge(bench.dut.clk)
+        await bench.write(item, busy)
+        await bench.offer(item)

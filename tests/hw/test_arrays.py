@@ -1,9 +1,10 @@
-"""Engines: one table of all arrays and shapes, simulated in one build, linted, and read by yosys."""
+"""Engines: one table of arrays and shapes, simulated in one build, linted, read by yosys."""
 
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,8 +42,9 @@ def test_yosys_reads_it(tmp_path: Path) -> None:
         script += [
             f"read_verilog -sv {engine.module_name}.sv",
             f"hierarchy -check -top {engine.module_name}",
-            "proc", "flatten", "opt_expr", "opt_clean", "check -assert", "select -assert-none t:$mem* t:$dlatch*",
-            f"select -assert-count {engine.macs} t:$mul", "design -reset",
+            "proc", "flatten", "opt_expr", "opt_clean", "check -assert",
+            "select -assert-none t:$mem* t:$dlatch*", f"select -assert-count {engine.macs} t:$mul",
+            "design -reset",
         ]  # fmt: skip
     (tmp_path / "read.ys").write_text("\n".join(script) + "\n")
     run = subprocess.run(
@@ -113,7 +115,7 @@ class TestNames:
 
     @pytest.mark.parametrize("array", ENGINES)
     def test_illegal_engines(self, array: str) -> None:
-        shape = {"tokens": 1, "reduce": 4, "outputs": 1}
+        shape: dict[str, Any] = {"tokens": 1, "reduce": 4, "outputs": 1}
         with pytest.raises(ValueError, match="reduce must be at least 1, not 0"):
             make_engine(array, **shape | {"reduce": 0})
         with pytest.raises(ValueError, match="acc_bits must be at least 18"):

@@ -29,7 +29,9 @@ def test_on_verilator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestRtl:
-    @pytest.mark.parametrize("name", ["requantise", "activation", "argmax_odd", "layernorm", "softmax"])
+    @pytest.mark.parametrize(
+        "name", ["requantise", "activation", "argmax_odd", "layernorm", "softmax"]
+    )
     def test_tools_read_it_without_warnings(self, name: str, tmp_path: Path) -> None:
         emission = emit(UNITS[name])
         for file, text in emission.files.values():
@@ -40,8 +42,11 @@ class TestRtl:
                 _verilator(["-Wall", file], tmp_path)
         # What Amaranth's back end writes has its own style.
         style = ["PROCASSINIT", "UNUSEDSIGNAL", "WIDTHEXPAND", "WIDTHTRUNC", "CASEOVERLAP"]
-        _verilator(["-Wall", *(f"-Wno-{w}" for w in style), "--top", emission.top, *files], tmp_path)
-        script = f"read_verilog -sv {' '.join(files)}; hierarchy -check -top {emission.top}; proc; check -assert"
+        _verilator(
+            ["-Wall", *(f"-Wno-{w}" for w in style), "--top", emission.top, *files], tmp_path
+        )
+        script = f"read_verilog -sv {' '.join(files)}; hierarchy -check -top {emission.top}"
+        script += "; proc; check -assert"
         run = subprocess.run(
             [sys.executable, "-c", f"from pyosys import libyosys as y; y.run_pass({script!r})"],
             cwd=tmp_path, capture_output=True, text=True,
@@ -66,7 +71,9 @@ class TestTables:
             np.testing.assert_array_equal(table, ops.GATE_TABLE[gate])
 
     def test_concatenation_has_the_first_value_lowest(self) -> None:
-        assert "".join(tables.concatenation([1, 2, 3], 6, per_line=2).split()) == "{6'h03,6'h02,6'h01}"
+        assert (
+            "".join(tables.concatenation([1, 2, 3], 6, per_line=2).split()) == "{6'h03,6'h02,6'h01}"
+        )
 
 
 class TestTree:
