@@ -92,8 +92,10 @@ def _limits(card: ModelCard, target: TargetCard, c: CoreConfig) -> tuple[str, ..
     return (
         f"{used} multipliers ({c.tokens}x{c.lanes}x{c.lanes}): "
         + _lane_limit(card, target, c.tokens, c.lanes),
-        f"{c.ports} of {target.memory.ports} memory ports, {c.stripe_bytes} bytes per cycle; "
-        f"the engine takes {c.beat_bytes}",
+        (
+            f"{c.ports} of {target.memory.ports} memory ports, {c.stripe_bytes} bytes per cycle; "
+            f"the engine takes {c.beat_bytes}"
+        ),
         f"{c.chunk} tokens a pass: {chunk}",
     )
 
@@ -198,6 +200,7 @@ def _config(
     worth = [chunk for chunk in passes if chunk >= SHORT] or passes[:1]
     choices = [(chunk, thrift) for thrift in THRIFT for chunk in worth]
     choices += [(chunk, THRIFT[-1]) for chunk in passes if chunk not in worth]
+    found, missing = config(*choices[0], "block"), ()
     for chunk, thrift in choices:
         found = config(chunk, thrift, "block")
         if block_memory(8 * lanes, found.activation_depth, target)[0] == "uram":

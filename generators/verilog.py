@@ -6,11 +6,11 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from amaranth.back import rtlil
+from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue]
 from amaranth.hdl import ClockDomain, Fragment, Value
 from amaranth.hdl._ir import PortDirection
-from pyosys import libyosys
 
 from hw.unit import Collector, TemplateUnit, Unit
 
@@ -66,7 +66,7 @@ def emit(top: Unit) -> Emission:
 def _rtlil(unit: Unit) -> str:
     """RTLIL of one unit, its placed children as instances; always with the ports ``clk`` and ``rst``."""
     fragment = Fragment.get(unit, None)
-    clock = ClockDomain("sync")
+    clock: Any = ClockDomain("sync")
     fragment.add_domains(clock)
     ports: dict[str, tuple[Value, PortDirection]] = {
         "clk": (clock.clk, PortDirection.Input),

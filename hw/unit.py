@@ -10,12 +10,14 @@ from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import jinja2
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
+
+Placed = TypeVar("Placed", bound="Unit")
 
 __all__ = ["Collector", "TemplateUnit", "Unit", "place"]
 
@@ -31,6 +33,10 @@ class Unit(wiring.Component):
     key : the parameters that make the unit unique, in the order in which they appear in the module's name,
         e.g. ``{"t": 4, "r": 8}`` gives ``tree_array_t4_r8``.
     """
+
+    if TYPE_CHECKING:  # the members of a signature become attributes
+
+        def __getattr__(self, name: str) -> Any: ...
 
     shared: ClassVar[bool] = False
     """Occurs often: a simulator compiles its code once instead of once for each instance."""
@@ -122,16 +128,16 @@ class Collector:
             _collector.reset(token)
 
 
-def place(m: Module, name: str, unit: Unit) -> Unit:
+def place(m: Module, name: str, unit: Placed) -> Placed:
     """Put ``unit`` into ``m`` under ``name`` and return it; its members are wired as usual."""
     collector = _collector.get()
     if collector is None:
-        m.submodules[name] = unit
+        m.submodules[name] = unit  # pyright: ignore[reportArgumentType]
         return unit
     collector.add(unit)
     ports: dict[str, Any] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
     for port, value, is_input in unit.ports():
         ports[f"{'i' if is_input else 'o'}_{port}"] = value
     m.submodules[name] = Instance(unit.module_name, **ports)
-    unit._MustUse__used = True  # its parent uses it by name; the collector elaborates it
+    setattr(unit, "_MustUse__used", True)  # noqa: B010 (a mangled name): its parent uses it by name; the collector elaborates it
     return unit

@@ -31,7 +31,7 @@ WriteImage = Callable[[QuantModel, MemoryMap, Path, int, Progress], None]
 
 OnToken = Callable[[int, str], None]
 
-_LONG_RUN = 5_000_000
+_LONG_RUN = 1_500_000
 """Cycles from which a run is worth the longer compilation."""
 
 _FILL = 0x5B

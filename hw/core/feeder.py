@@ -143,7 +143,7 @@ class Feeder(Unit):
             self.starved.eq(want & ~ok),
             self.blocked.eq(want & ok & ~(advance & tile_ok)),
         ]
-        offered = Signal(self.beat.shape())
+        offered: Any = Signal(self.beat.shape())
         with m.If(advance):
             m.d.sync += self.beat_valid.eq(issue)
             with m.If(issue):

@@ -1,7 +1,7 @@
 """The program of a core: its steps as values, and the layout of a step in the program memory."""
 
 from dataclasses import dataclass
-from enum import IntEnum
+from typing import Any
 
 from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
@@ -98,7 +98,7 @@ def step_layout(config: CoreConfig) -> data.StructLayout:
     })  # fmt: skip
 
 
-def encode(step: Step, phase: int) -> dict[str, int | IntEnum]:
+def encode(step: Step, phase: int) -> dict[int | str, Any]:
     """Values of the fields of :func:`step_layout`."""
     return {
         "op": step.op, "phase": phase, "wait": step.wait, "last_token": step.last_token,

@@ -6,6 +6,7 @@ the context, a cache from before, fewer layers, and a memory that withholds its 
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from generators.quantise import random_quantised
 from hw.arrays import parse_engine
 from sim import run
 
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], dict[str, int], str, int]] = {
     # One token row, one narrow port, four stripes a beat, sizes that are no powers of two.
     "one-row": (
         {"layers": 2, "width": 48, "heads": 3, "ffn": 104, "vocabulary": 101, "context": 44},

@@ -169,13 +169,14 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-class TestPage:
-    @pytest.fixture(scope="class")
-    def page(self, built: Path) -> Page:
-        parser = Page()
-        parser.feed((built / "report.html").read_text(encoding="utf-8"))
-        return parser
+@pytest.fixture(scope="module")
+def page(built: Path) -> Page:
+    parser = Page()
+    parser.feed((built / "report.html").read_text(encoding="utf-8"))
+    return parser
 
+
+class TestPage:
     def test_is_well_formed_with_its_drawings(self, page: Page) -> None:
         assert page.open == []
         assert page.tags.count("svg") == 5  # roofline, two schedules, resources, memory

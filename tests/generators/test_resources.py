@@ -84,9 +84,9 @@ class TestEstimate:
 
 class TestExcess:
     def test_says_what_exceeds_what(self) -> None:
-        board = target.load("sim-small")
-        reasons = resources.excess(Resources(dsp=400, bram=256.5, lut=10), board)
+        board = target.load("ecp5-85k")
+        reasons = resources.excess(Resources(dsp=160, bram=207.5, uram=1, lut=10), board)
         assert reasons == (
-            "DSP: 400 needed, sim-small leaves 320 (80 too many)",
-            "BRAM: 257 needed, sim-small leaves 256 (1 too many)",
+            "DSP: 160 needed, ecp5-85k leaves 156 (4 too many)",
+            "URAM: 1 needed, ecp5-85k leaves 0 (1 too many)",
         )

@@ -2,25 +2,30 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
+from designs import target
 from designs.cards import ModelCard
+from designs.gpt2 import gpt2_model
 from generators.image import memory_map
-from generators.lower import program
+from generators.lower import lower, program
+from generators.machine import measure
 from hw.core.config import CoreConfig
 from hw.core.counters import EVENTS, StepCounters
 from hw.core.embed import Embed
 from hw.core.kv import HeadFetch, KeyValueWriter
 from hw.core.program import Op
 from hw.core.sequencer import Sequencer
+from schedules.sequential import sequential
 from sim.golden import ops
 
 CARD = ModelCard(name="core", layers=3, width=48, heads=3, ffn=64, vocabulary=37, context=40)
 MAP = memory_map(CARD, lanes=8, ports=2, port_bytes=16)
-SIZES = {
+SIZES: dict[str, Any] = {
     "tokens": 2, "lanes": 8, "width": 48, "heads": 3, "head_size": 16, "ffn": 64, "vocabulary": 37, "context": 40,
     "layers": 3, "chunk": 8, "slots": 4, "ports": 2, "port_bytes": 16, "w_depth": 64, "k_depth": 16, "v_depth": 16,
     "tokens_at": MAP.tokens, "weights_at": MAP.weights, "layer_stripes": MAP.layer_stripes, "head_at": MAP.head,
@@ -233,7 +238,11 @@ class TestSequencer:
     )
     def test_plays_every_pass_and_layer(self, prompt, generate, layers) -> None:
         """The order of steps, the weight stream, and at most 4 cycles from what a step waits for to its start."""
-        steps = program(None, CONFIG)
+        board = target.load("sim-small")
+        schedule = sequential(
+            lower(gpt2_model(CARD)), measure(CONFIG, board), clock_mhz=board.clock_mhz
+        )
+        steps = program(schedule, CONFIG)
         dut = Sequencer(CONFIG, steps)
         names, started, weights, answers, switches = steps.names, [], [], [], []
         draw = random.Random(11)
