@@ -40,6 +40,7 @@ from hw.arrays import EngineSpec, parse_engine
 from hwgen.console import Console
 from schedules.cycles import play
 from schedules.sequential import sequential
+from sim.errors import SimulationError, ToolError
 from sim.run import run_layers
 
 __all__ = ["Measured", "main", "measure"]
@@ -167,7 +168,7 @@ def _design(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables; 1 if a goal is missed, 2 if asked wrongly."""
+    """Print the tables; 1 if a goal is missed or a value differs, 2 if asked wrongly."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prefill_decode")
     parser.add_argument("model", nargs="?", default="gpt2-medium")
     parser.add_argument("--target", default="u280")
@@ -183,12 +184,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore", UnusedElaboratable)  # units that only say their latencies
         try:
             return _compare(options, progress)
-        except (DesignError, ValueError) as error:
+        except (DesignError, ValueError, RuntimeError, SimulationError, ToolError) as error:
             print(f"error: {error}", file=sys.stderr)
-            return 2
-        except RuntimeError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+            if isinstance(error, DesignError | ValueError):
+                return 2
+            return getattr(error, "exit_code", 1)
 
 
 def _compare(options: argparse.Namespace, progress: Progress) -> int:

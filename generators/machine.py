@@ -11,7 +11,7 @@ from designs.target import TargetCard
 from hw.core.accelerator import make_core_engine
 from hw.core.config import CoreConfig
 from hw.core.feeder import header_buffers
-from hw.memory import PortShape, StripedMemory
+from hw.memory import StripedMemory
 from hw.sfu.activation import Activation
 from hw.sfu.argmax import ArgMax
 from hw.sfu.layernorm import LayerNorm, NormSums
@@ -43,10 +43,7 @@ def measure(config: CoreConfig, board: TargetCard) -> Machine:
 
 
 def _measure(c: CoreConfig, board: TargetCard) -> Machine:
-    shape = PortShape(
-        port_bytes=c.port_bytes, beat_stripes=c.beat_stripes,
-        w_depth=c.w_depth, k_depth=c.k_depth, v_depth=c.v_depth,
-    )  # fmt: skip
+    shape = c.port_shape
     norm = LayerNorm(
         width=c.width, lanes=c.lanes, rows_bits=(c.chunk - 1).bit_length() or 1, beat_bytes=c.beat_bytes
     )

@@ -180,13 +180,14 @@ def _config(
 
     def config(chunk: int, thrift: tuple[int, int, int], style: str) -> CoreConfig:
         share, tiles, heads = thrift
+        held = max(heads * context_beats, -(-4 * context_beats // 3))  # a quarter may be on its way
         return CoreConfig(
             array=engine.array, pe=engine.pe, tokens=tokens, lanes=lanes,
             width=card.width, heads=card.heads, head_size=card.head_size, ffn=card.ffn,
             vocabulary=card.vocabulary, context=card.context, layers=card.layers,
             chunk=chunk, slots=SLOTS // share, ports=memory.ports, port_bytes=memory.port_bytes, buffer_style=style,
             w_depth=_power_of_two(max(tiles * (longest + 1), 64)),
-            k_depth=_power_of_two(heads * context_beats), v_depth=_power_of_two(heads * context_beats),
+            k_depth=_power_of_two(held), v_depth=_power_of_two(held),
             tokens_at=memory.tokens, weights_at=memory.weights, layer_stripes=memory.layer_stripes,
             head_at=memory.head, head_stripes=memory.head_stripes, wte_at=memory.wte, wpe_at=memory.wpe,
             row_stripes=memory.row_stripes, k_at=memory.k, v_at=memory.v,

@@ -629,10 +629,10 @@ def _estimated(config: CoreConfig, board: TargetCard) -> ResourceFacts:
 
 def _summed(blocks: tuple[BlockFacts, ...], board: TargetCard, tool: str) -> ResourceFacts:
     used = sum((b.used for b in blocks), Resources())
-    found = {b.basis for b in blocks}
+    counted, guessed = (any(b.basis == basis for b in blocks) for basis in ("yosys", "estimate"))
     reasons = resources.excess(used, board)
     return ResourceFacts(
-        basis="yosys and estimate" if len(found) > 1 else found.pop(),
+        basis="yosys and estimate" if counted and guessed else "yosys" if counted else "estimate",
         tool=tool,
         used=used.rounded(),
         available=resources.available(board).rounded(),

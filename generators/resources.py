@@ -15,7 +15,6 @@ from designs.target import TargetCard
 from generators.synth import Resources
 from hw.core.config import CoreConfig
 from hw.core.feeder import header_buffers, tile_layout
-from hw.memory import PortShape
 from hw.unit import Unit
 
 __all__ = [
@@ -155,7 +154,8 @@ def memory(
     halves = min(-(-width // w) * -(-depth // d) for w, d in _HALF_BLOCKS.items())
     ultra = -(-width // _URAM[0]) * -(-depth // _URAM[1])
     in_bram = halves * half * target.bram.bits
-    if target.uram.usable and style != "bram" and ultra * target.uram.bits <= in_bram:
+    better = target.uram.usable and ultra * target.uram.bits <= in_bram
+    if style == "uram" or (style is None and better):
         return "uram", Resources(uram=ultra)
     return "bram", Resources(bram=halves * half)
 
@@ -163,16 +163,10 @@ def memory(
 def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
     """Every memory of a core, tables and queues of descriptors left out."""
     c = config
-    port = PortShape(
-        port_bytes=c.port_bytes,
-        beat_stripes=c.beat_stripes,
-        w_depth=c.w_depth,
-        k_depth=c.k_depth,
-        v_depth=c.v_depth,
-    )
+    port = c.port_shape
     word, lanes = 8 * c.port_bytes, c.ports * c.beat_stripes
     slot_words = c.slots * c.context_chunks
-    large: MemoryKind | None = "bram" if c.buffer_style == "block" else None
+    large: MemoryKind = "uram" if c.buffer_style == "ultra" else "bram"
 
     def buffer(
         name: str, block: str, banks: int, depth: int, width: int, style: MemoryKind | None = None

@@ -20,7 +20,7 @@ __all__ = ["Port"]
 
 NEVER = 1 << 60
 WRITE_GAP = 1
-"""Cycles that the memory needs after a written word before it takes another one."""
+"""Cycles that the memory needs after a written word before it moves another one."""
 
 
 @dataclass
@@ -97,6 +97,7 @@ class Port:
         self._busy: deque[tuple[int, int]] = deque()  # cycles with a word, as [first, end)
         self._open: list[deque[int]] = [deque() for _ in range(machine.ports)]  # awvalid of writes whose word is not placed
         self._wrote = [0] * machine.ports  # next cycle for a written word
+        self._paused = 0  # next cycle for a read word after a written one
         self._answers: list[list[int]] = [[] for _ in range(machine.ports)]
         self._waiting: set[int] = set()  # ports with writes in _open
         self._full: dict[int, int] = {}  # write that a port must have answered before anybody writes again
@@ -190,7 +191,7 @@ class Port:
             if cycle > known:
                 return cycle
             waiting.popleft()
-            self._wrote[port] = cycle - (-self._period // self._scale) + WRITE_GAP
+            self._wrote[port] = self._paused = cycle - (-self._period // self._scale) + WRITE_GAP
             self._answers[port].append(cycle + self._machine.memory_latency)
         self._waiting.discard(port)
         return known
@@ -242,7 +243,9 @@ class Port:
     def _serve(self, client: _Client, words: int, earliest: int) -> None:
         """Transfer a burst, not before ``earliest``."""
         scale, period = self._scale, self._period
-        start = self._next = max(self._next, earliest * scale)
+        for port in list(self._waiting):
+            self._settle(port, earliest - 1 - self._machine.memory_latency)
+        start = self._next = max(self._next, earliest * scale, self._paused * scale)
         first, last = -(-start // scale), -(-(start + (words - 1) * period) // scale)
         per_beat = client.words_per_beat
         missing = -client.received % per_beat or per_beat

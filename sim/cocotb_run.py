@@ -1,6 +1,7 @@
 """cocotb tests on Verilator, started from Python: build once, run one test module."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,9 +39,9 @@ def run(
     RuntimeError
         If a test failed (the runner's own message).
     """
-    before = dict(os.environ)
+    before, path = dict(os.environ), list(sys.path)
     os.environ.update(verilator.environment())
-    os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, python_path), os.environ.get("PYTHONPATH", "")])
+    sys.path[:0] = map(str, python_path)  # the runner hands on sys.path, not PYTHONPATH
     try:
         runner = get_runner("verilator")
         runner.build(
@@ -54,3 +55,4 @@ def run(
     finally:
         os.environ.clear()
         os.environ.update(before)
+        sys.path[:] = path

@@ -19,7 +19,7 @@ from hw.core.kv import HeadFetch, KeyValueWriter
 from hw.core.operands import OperandMemory
 from hw.core.program import Destination, Program
 from hw.core.sequencer import Sequencer
-from hw.memory import PortShape, StripedMemory
+from hw.memory import StripedMemory
 from hw.memory.axi import Axi4Signature, AxiLiteSignature
 from hw.probe import Probe
 from hw.sfu.argmax import ArgMax
@@ -83,12 +83,8 @@ class Accelerator(Unit):
         sequencer = place(m, "sequencer", Sequencer(c, self._program))
         feeder = place(m, "feeder", Feeder(c))
         drain = place(m, "drain", Drain(c, acc_bits=engine.acc_bits))
-        shape = PortShape(
-            port_bytes=c.port_bytes, beat_stripes=c.beat_stripes,
-            w_depth=c.w_depth, k_depth=c.k_depth, v_depth=c.v_depth,
-        )  # fmt: skip
         memory = place(m, "memory", OperandMemory(
-            StripedMemory(ports=c.ports, shape=shape), lanes=c.lanes, stripe_bytes=c.stripe_bytes,
+            StripedMemory(ports=c.ports, shape=c.port_shape), lanes=c.lanes, stripe_bytes=c.stripe_bytes,
         ))  # fmt: skip
         activations = place(m, "activations", BankedBuffer(
             banks=c.tokens, depth=c.activation_depth, width=8 * c.lanes, style=c.buffer_style,

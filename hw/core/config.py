@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, fields
 
+from hw.memory.port import PortShape
+
 __all__ = ["CoreConfig"]
 
 
@@ -81,9 +83,29 @@ class CoreConfig:
             raise ValueError(
                 f"a beat of {self.beat_bytes} bytes must be a whole number of stripes of {self.stripe_bytes} bytes"
             )
-        for name in ("k_depth", "v_depth"):
-            if getattr(self, name) < self.context_beats:
-                raise ValueError(f"{name} must hold one head's context, {self.context_beats} beats, not {getattr(self, name)}")
+        # A reader waits for the last beat of a tile (of a head's keys) while it holds the others.
+        window = self.port_shape.window
+        for ring, what, need in (
+            ("w", "the longest tile", max(self.width_words, self.ffn_words)),
+            ("k", "one head's context", self.context_beats),
+            ("v", "one head's context", self.context_beats),
+        ):
+            if window[ring] < need:
+                raise ValueError(
+                    f"{ring}_depth must hold {what}, {need} beats: of {getattr(self, f'{ring}_depth')} beats a reader "
+                    f"can hold {window[ring]}"
+                )
+
+    @property
+    def port_shape(self) -> PortShape:
+        """Sizes of a memory port."""
+        return PortShape(
+            port_bytes=self.port_bytes,
+            beat_stripes=self.beat_stripes,
+            w_depth=self.w_depth,
+            k_depth=self.k_depth,
+            v_depth=self.v_depth,
+        )
 
     @property
     def beat_bytes(self) -> int:

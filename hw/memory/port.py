@@ -108,7 +108,7 @@ class PortShape:
         }
 
     @property
-    def key(self) -> dict[str, int]:
+    def key(self) -> dict[str, int | str]:
         """The sizes as they appear in the name of a module."""
         return {
             "b": self.port_bytes,

@@ -54,6 +54,8 @@ def built(request, tmp_path_factory) -> tuple[Path, ModelCard]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "CHUNK", chunk)
         patch.setattr(plan, "SLOTS", 4)
+        if request.param != "wide":  # rings that just hold what a reader needs
+            patch.setattr(plan, "THRIFT", ((1, 2, 1),))
         planned = plan.plan(card, board, parse_engine(engine))
     assert planned.config.chunk == chunk
     design.write_design(folder, card, board, planned, SilentProgress())

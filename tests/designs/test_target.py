@@ -59,7 +59,7 @@ class TestTargetCard:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"dsp_usable": 513}, "dsp_usable must be at most dsp, 512, not 513"),
+            ({"dsp_usable": 401}, "dsp_usable must be at most dsp, 400, not 401"),
             ({"lut_usable": 200_001}, "lut_usable must be at most lut"),
             ({"dsp": 0, "dsp_usable": 0}, 'dsp_kind "none" and dsp 0 go together'),
             ({"bram": {"count": 1, "usable": 2, "bits": 1}}, "usable must be at most count, 1"),

@@ -37,6 +37,12 @@ class TestMemory:
         assert resources.memory(144, 4096, target.load("u280")) == ("uram", Resources(uram=2))
         assert resources.memory(144, 4096, target.load("ecp5-85k"))[0] == "bram"  # has none
 
+    def test_the_style_of_the_rtl_decides(self) -> None:
+        assert resources.memory(144, 512, target.load("u280"), "uram") == (
+            "uram",
+            Resources(uram=2),
+        )
+
     @pytest.mark.parametrize(
         ("board", "depth", "luts"), [("u280", 32, 8), ("u280", 64, 16), ("ecp5-85k", 16, 21)]
     )

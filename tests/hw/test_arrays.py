@@ -117,7 +117,7 @@ class TestNames:
     def test_illegal_engines(self, array: str) -> None:
         shape: dict[str, Any] = {"tokens": 1, "reduce": 4, "outputs": 1}
         with pytest.raises(ValueError, match="reduce must be at least 1, not 0"):
-            make_engine(array, **shape | {"reduce": 0})
+            make_engine(array, tokens=1, reduce=0, outputs=1)
         with pytest.raises(ValueError, match="acc_bits must be at least 18"):
             make_engine(array, **shape, acc_bits=17)
         with pytest.raises(ValueError, match=f"use {array}:mac"):

@@ -53,7 +53,8 @@ class TestCoreConfig:
             ({"head_size": 24, "heads": 2}, "head_size must be a power of two times 8"),
             ({"chunk": 7}, "chunk must be a multiple of 2 tokens"),
             ({"port_bytes": 64}, "a beat of 64 bytes must be a whole number of stripes of 128"),
-            ({"k_depth": 8}, "k_depth must hold one head's context, 10 beats"),
+            ({"k_depth": 8}, "k_depth must hold one head's context, 10 beats: of 8 beats a reader can hold 6"),
+            ({"w_depth": 8}, "w_depth must hold the longest tile, 8 beats: of 8 beats a reader can hold 6"),
         ],
     )
     def test_init_wrong(self, change, message) -> None:
