@@ -26,6 +26,9 @@ else
 TESTED := $(VENV)/.has-dev
 endif
 
+# Each test process has its own numbers to crunch: threads of BLAS would only fight for the cores.
+test test-slow: export OPENBLAS_NUM_THREADS = 1
+
 .PHONY: demo test test-slow lint format bench clean distclean
 .DELETE_ON_ERROR:
 

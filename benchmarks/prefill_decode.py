@@ -180,15 +180,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="tables only")
     options = parser.parse_args(arguments)
     progress: Progress = SilentProgress() if options.quiet else Console()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnusedElaboratable)  # units that only say their latencies
-        try:
-            return _compare(options, progress)
-        except (DesignError, ValueError, RuntimeError, SimulationError, ToolError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            if isinstance(error, DesignError | ValueError):
-                return 2
-            return getattr(error, "exit_code", 1)
+    warnings.simplefilter("ignore", UnusedElaboratable)  # units that only say their latencies
+    try:
+        return _compare(options, progress)
+    except (DesignError, ValueError, RuntimeError, SimulationError, ToolError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        wrong = isinstance(error, DesignError | ValueError)
+        return 2 if wrong else getattr(error, "exit_code", 1)
 
 
 def _compare(options: argparse.Namespace, progress: Progress) -> int:
@@ -233,7 +231,8 @@ def _compare(options: argparse.Namespace, progress: Progress) -> int:
             for layers, counted in found.runs.items():
                 run = play(schedule, machine, prompt=point.tokens, position=past, repeat=layers)
                 off = run.cycles / counted - 1
-                notes.append(f"{layers} layers {counted:,} cycles, predicted {off:+.3%}")
+                what = "1 layer" if layers == 1 else f"{layers} layers"
+                notes.append(f"{what} {counted:,} cycles, prediction off by {off:+.3%}")
             notes.append(f"{found.values:,} values equal the golden model's")
         rows += _peers(card, lanes, point.tokens, point.context)
         title = f"\n{name}, {card.layers} layers and head"

@@ -560,7 +560,8 @@ class _Speed:
             keys_values += c.layers * 2 * c.heads * words * c.beat_bytes
             stripes = 2 * c.row_stripes + (p.tokens > 1)  # a generated token is at hand
             embeddings += p.tokens * stripes * c.stripe_bytes
-            written += c.layers * 2 * c.width * p.tokens + (4 if p.answer else 0)
+            rows = c.layers * 2 * c.width_words * p.tokens  # each in whole words of a port
+            written += rows * max(c.lanes, c.port_bytes) + (c.port_bytes if p.answer else 0)
         total = weights + keys_values + embeddings + written
         tokens = sum(p.tokens for p in passes)
         return Traffic(

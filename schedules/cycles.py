@@ -193,18 +193,40 @@ def _phase_bytes(machine: Machine, what: Role, shape: Pass) -> int:
     return (2 * task.heads * chunks * head + 2) * machine.beat_bytes
 
 
-class _Rows:
-    """The way of finished rows: the engine's pipeline, its bank of finished rows, and requantisation."""
+@dataclass
+class _Row:
+    """A row of a finished tile that has not entered requantisation: since when it is in the bank, where it goes."""
 
-    def __init__(self, machine: Machine) -> None:
+    loaded: int
+    ports: range | None  # of a key or value
+    result: str
+    ends: bool  # the last row that needs its header
+
+
+class _Rows:
+    """The way of finished rows: the engine's pipeline, its bank of finished rows, requantisation, key/value writer.
+
+    Everything moves at once or stands still, stage by stage: requantisation while a key or value is not taken, the
+    engine while a finished tile finds more than one row in the bank. What happens to a row is found out as late as
+    possible: only then is it known what the feeder, which runs ahead of it, asked of the memory meanwhile.
+    """
+
+    def __init__(self, machine: Machine, port: Port) -> None:
+        self._port = port
         self._depth = machine.engine_latency - 1  # cycles from the transfer of a last beat to the bank
-        self.held = 0  # the beat register of the feeder is free from then on
-        self._bank = 0  # the last row of the tile before left the bank
         self._requantise = machine.requantise_latency
+        self.held = 0  # the beat register of the feeder is free from then on
+        self._bank = 0  # the next tile may be loaded
         self._entered = 0  # the last row entered requantisation
+        self._written = 0  # the key/value writer is free
+        self._waiting: deque[_Row] = deque()
+        self._leaving: deque[tuple[int, range]] = deque()  # keys and values in requantisation: since when, ports
         # Cycles in which the engine's pipeline, and requantisation, stand still, as [first, end).
         self._still: deque[tuple[int, int]] = deque()
         self._stopped: deque[tuple[int, int]] = deque()
+        self.freed = [0] * machine.header_buffers
+        """When no row needs a header any more, header by header."""
+        self._last = ("", 0)  # of the last row: where it goes, and when it is offered there
 
     def issue(self, cycle: int, beats: int) -> int:
         """Issue beats whose operands are there, from ``cycle`` on; the cycle of the last issue."""
@@ -223,8 +245,17 @@ class _Rows:
             cycle = issued + 1
         return cycle - 1
 
-    def tile(self, rows: int) -> int:
-        """The beat issued last ends a tile: the cycle before its first row is taken from the bank."""
+    def tile(self, rows: int, ports: Sequence[range] = (), result: str = "", *, ends: bool = False) -> None:
+        """The beat issued last ends a tile.
+
+        Parameters
+        ----------
+        rows : of the tile.
+        ports : of keys and values: where each row goes.
+        result : where other rows go.
+        ends : it is the last tile that needs its header.
+        """
+        self._make_room()
         ready = self.held + self._depth
         for first, end in self._still:
             if first < ready and end > self.held:
@@ -233,27 +264,80 @@ class _Rows:
         if loaded > ready:
             self._still.append((ready, loaded))
         self._bank = loaded + rows
-        return loaded
+        if not ports and not self._waiting and not self._leaving:
+            while self._stopped and self._stopped[0][1] <= loaded:
+                self._stopped.popleft()
+            if not self._stopped:
+                self._entered = loaded + rows
+                self._last = (result, self._entered + self._requantise)
+                if ends:
+                    self.freed.append(self._entered + 1)
+                return
+        for row in range(rows):
+            to = ports[row] if ports else None
+            self._waiting.append(_Row(loaded, to, result, ends and row == rows - 1))
 
     @property
     def smooth(self) -> bool:
-        """Whether nothing has stood still lately."""
-        return not self._still and not self._stopped
+        """Whether nothing stands still, and nothing can."""
+        return not (self._still or self._stopped or self._waiting or self._leaving)
 
-    def enter(self, loaded: int) -> int:
-        """The next row of the tile that was loaded into the bank enters requantisation: in which cycle."""
-        cycle = max(loaded, self._entered) + 1
-        while self._stopped and self._stopped[0][1] <= loaded:
-            self._stopped.popleft()
-        for first, end in self._stopped:
-            if first <= cycle < end:
-                cycle = end
-        # One row can wait beside the bank, so the next tile needs the bank when this one has one row left there.
-        self._bank = max(self._bank, self._entered + 1)
+    @property
+    def last(self) -> int:
+        """The cycle in which the last row entered requantisation, nothing being in its way."""
+        return self._entered
+
+    def header_free(self, header: int) -> int:
+        """The cycle in which no row needs a header any more."""
+        while len(self.freed) <= header:
+            self._enter()
+        return self.freed[header]
+
+    def finish(self) -> tuple[str, int]:
+        """All rows leave: where the last one goes, and when it is offered there."""
+        while self._waiting:
+            self._enter()
+        while self._leaving:
+            self._accept()
+        return self._last
+
+    @property
+    def written(self) -> int | None:
+        """The cycle in which the memory took the last key or value; None if some are under way."""
+        under_way = self._leaving or any(row.ports is not None for row in self._waiting)
+        return None if under_way else self._written
+
+    def _make_room(self) -> None:
+        """A tile is loaded when at most one row is left in the bank, which then waits beside it."""
+        free = not self._leaving and not self._stopped
+        if free and all(row.ports is None for row in self._waiting):
+            while self._waiting:
+                self._enter()
+        elif self._waiting:
+            while len(self._waiting) > 1:
+                self._enter()
+            self._bank = max(self._bank, self._entered + 1)
+
+    def _enter(self) -> None:
+        """The next row enters requantisation; rows before it have left if they could have."""
+        row = self._waiting.popleft()
+        cycle = max(row.loaded, self._entered) + 1
+        while True:
+            while self._leaving and self._offered(self._leaving[0][0]) <= cycle:
+                self._accept()
+            stop = next((end for first, end in self._stopped if first <= cycle < end), None)
+            if stop is None:
+                break
+            cycle = stop
         self._entered = cycle
-        return cycle
+        if row.ports is not None:
+            self._leaving.append((cycle, row.ports))
+        else:
+            self._last = (row.result, self._offered(cycle))
+        if row.ends:
+            self.freed.append(cycle + 1)
 
-    def leave(self, entered: int) -> int:
+    def _offered(self, entered: int) -> int:
         """The cycle in which a row that entered requantisation is offered to where it goes."""
         cycle = entered + self._requantise
         for first, end in self._stopped:
@@ -261,10 +345,17 @@ class _Rows:
                 cycle += end - first
         return cycle
 
-    def stop(self, offered: int, accepted: int) -> None:
-        """A row is not accepted at once: requantisation stands still meanwhile."""
+    def _accept(self) -> None:
+        """The oldest key or value is taken by the writer, which gives it to the memory."""
+        entered, ports = self._leaving.popleft()
+        offered = self._offered(entered)
+        accepted = max(offered, self._written)
         if accepted > offered:
+            while self._stopped and self._stopped[0][1] <= entered:
+                self._stopped.popleft()
             self._stopped.append((offered, accepted))
+        self._written = self._port.write(ports, accepted + 1)
+        self._last = ("", accepted)
 
 
 class _Core:
@@ -273,7 +364,7 @@ class _Core:
     def __init__(self, schedule: Schedule, machine: Machine, repeat: int | None) -> None:
         self._schedule, self._m = schedule, machine
         self._port = Port(machine)
-        self._rows = _Rows(machine)
+        self._rows = _Rows(machine, self._port)
         answered = [s for s in schedule.sections if s.answer]
         plain = [s for s in schedule.sections if not s.answer]
         self._repeats = {s.name: s.repeat for s in schedule.sections}
@@ -295,10 +386,7 @@ class _Core:
         # When something is over: the feeder is idle, everything fed has been written, ...
         self._idle = self._drained = self._norm = self._embedded = self._result = 0
         self._next = {"w": 0, "k": 0, "v": 0, "e": 0}  # beats taken of each ring
-        self._freed = [0] * machine.header_buffers  # no tile needs a header any more, header by header
         self._headers = 0
-        self._written = 0  # the key/value writer is free
-        self._late: tuple[int, list[range], bool] | None = None  # a tile of keys or values that waits to be written
         self._armed = False
         self._fetching: tuple[int, list[tuple[str, list[int], int]]] | None = None
         self._layer = 0
@@ -371,8 +459,9 @@ class _Core:
                 if section.name == self._loop:
                     may = max(may, self._quiet()) + 1  # one more state: the next layer, or the end of the pass
                     self._layer += 1
+        quiet = self._quiet()
         if shape.answer:
-            may = max(may, self._quiet() + 1, self._result) + 1  # the token is there; it is written
+            may = max(may, quiet + 1, self._result) + 1  # the token is there; it is written
             may = self._port.write(range(1), may)
         following = may + 1
         end = following + 2  # the next pass: its length, then its first phase
@@ -393,7 +482,7 @@ class _Core:
 
     def _quiet(self) -> int:
         """The cycle in which nothing is on its way any more."""
-        self._write_rows()
+        self._finish()
         return max(self._idle, self._drained, self._norm, self._embedded)
 
     def _start(self, phase: Phase, what: Role, shape: Pass, is_prompt: bool, cycle: int) -> None:
@@ -498,49 +587,40 @@ class _Core:
         words = -(-size_value(task.k, shape.tokens, shape.past) // m.lanes)
         tiles = -(-size_value(task.n, shape.tokens, shape.past) // m.lanes)
         groups = [min(m.tokens, rows - g) for g in range(0, rows, m.tokens)]
-        indices = range(words)
         cycle = start + 1
         if what.result == GATED:
             cycle = self._other(cycle) + 1
         # Rows leave faster than tiles come: then all groups but the first are one stream of beats.
         smooth = len(groups) > 1 and words >= groups[0] and what.result not in (KEY, VALUE)
-        issued = 0
         for n in range(tiles):
             if n % m.header_tiles == 0:
                 cycle = self._header(cycle)
             ends = (n + 1) % m.header_tiles == 0 or n == tiles - 1
-            for g, count in enumerate(groups):
-                issued = self._tile("w", indices if g == 0 else None, words, cycle)
+            g = 0
+            while g < len(groups):
+                count = len(groups) - g if g and smooth and self._rows.smooth else 1
+                issued = self._tile("w", None if g else range(words), words * count, cycle)
                 cycle = issued + 1
-                if g == len(groups) - 1:
+                g += count
+                if g == len(groups):
                     self._release("w", issued, words)
-                self._drain(what, shape, g, count, ends and g == len(groups) - 1)
-                if g == 0 and smooth and self._rows.smooth:
-                    issued = self._tile("w", None, words * (len(groups) - 1), cycle)
-                    cycle = issued + 1
-                    self._release("w", issued, words)
-                    self._drain(what, shape, len(groups) - 1, groups[-1], ends)
-                    break
+                self._drain(what, shape, g - 1, groups[g - 1], ends and g == len(groups))
         self._idle = cycle
 
     def _header(self, cycle: int) -> int:
         """Take a header; it needs a buffer that no tile uses any more. The cycle after its issue."""
-        if self._headers >= len(self._freed):
-            self._write_rows()
-        free = self._freed[self._headers]
+        free = self._rows.header_free(self._headers)
         self._headers += 1
         return self._other(max(cycle, free)) + 1
 
     def _drain(self, what: Role, shape: Pass, group: int, rows: int, ends: bool) -> None:
         """The tile fed last leaves the engine; ``ends``: it is the last one of its header."""
-        self._write_rows()
-        loaded = self._rows.tile(rows)
+        ports: list[range] = []
         if what.result in (KEY, VALUE):
             first = shape.past + group * self._m.tokens
-            self._late = loaded, [self._ports(first + row) for row in range(rows)], ends
-        else:
-            entered = [self._rows.enter(loaded) for _ in range(rows)]
-            self._retire(what.result, entered[-1], self._rows.leave(entered[-1]), ends)
+            ports = [self._ports(position) for position in range(first, first + rows)]
+        self._rows.tile(rows, ports, what.result, ends=ends)
+        self._give_fetch()
 
     def _ports(self, position: int) -> range:
         """The ports behind which a word of keys or values of a position lies."""
@@ -548,34 +628,24 @@ class _Core:
         byte = position % m.lanes * m.lanes % m.stripe_bytes
         return range(byte // m.port_bytes, (byte + m.lanes - 1) // m.port_bytes + 1)
 
-    def _write_rows(self) -> None:
-        """Give a tile of keys or values to the memory; called when the feeder has played what it could meanwhile."""
-        if self._late is not None:
-            (loaded, rows, ends), self._late = self._late, None
-            entered = leaves = 0
-            for ports in rows:
-                entered = self._rows.enter(loaded)
-                leaves = self._rows.leave(entered)
-                accepted = max(leaves, self._written)
-                self._rows.stop(leaves, accepted)
-                self._written = self._port.write(ports, accepted + 1)
-            self._retire("", entered, leaves, ends)
-        if self._fetching is not None:
+    def _give_fetch(self) -> None:
+        """Tell the memory of a fetch when it has been given all keys and values."""
+        if self._fetching is not None and self._rows.written is not None:
             (cycle, jobs), self._fetching = self._fetching, None
-            self._port.fetch(max(cycle, self._written), jobs)
+            self._port.fetch(max(cycle, self._rows.written), jobs)
 
-    def _retire(self, result: str, entered: int, out: int, ends: bool) -> None:
-        """A tile's last row entered and left requantisation: it is written, and then counted as such."""
+    def _finish(self) -> None:
+        """Everything that was fed is written, and then counted as such."""
+        result, cycle = self._rows.finish()
+        self._give_fetch()
         m = self._m
         if result == RESIDUAL:
-            out += m.residual_latency
+            cycle += m.residual_latency
         elif result == GATED:
-            out += m.activation_latency
+            cycle += m.activation_latency
         elif result == LOGIT:
-            self._result = out + m.argmax_latency
-        self._drained = out + 1
-        if ends:
-            self._freed.append(entered + 1)
+            self._result = cycle + m.argmax_latency
+        self._drained = cycle + 1
 
     def _fetch(self, shape: Pass, cycle: int) -> None:
         """Keys and values are read, head by head, when those of this pass have been written."""
@@ -586,8 +656,7 @@ class _Core:
         first = self._layer * self._heads * stride
         words = [first + head * stride for head in range(self._heads)]
         self._fetching = cycle, [(ring, words, chunks * head_words) for ring in "kv"]
-        if self._late is None:
-            self._write_rows()
+        self._give_fetch()
 
     @property
     def _head_words(self) -> int:
@@ -613,6 +682,7 @@ class _Core:
         done: deque[int] = deque()  # cycles in which the feeder knows of probabilities
         read = last = 0  # the softmax has read the item before
         while played < items:
+            ends = played == items - 1
             if scored < items and scored - played < phase.interleave:
                 g = scored % len(groups)
                 item = range(chunks[g] * words)
@@ -635,17 +705,17 @@ class _Core:
                 for n in range(words):
                     tile = range(n, chunks[g] * words, words) if g == 0 or chunks[g] != chunks[g - 1] else None
                     issued = self._tile("v", tile, chunks[g], cycle)
-                    last = self._leave(groups[g])
+                    last = self._leave(groups[g], ends=ends and n == words - 1)
                     cycle = issued + 1
                 played += 1
                 if g == len(groups) - 1:
                     self._release("v", issued, beats)
         self._idle = cycle + 1
-        self._retire("", last, last + m.requantise_latency, True)
 
-    def _leave(self, rows: int) -> int:
+    def _leave(self, rows: int, *, ends: bool = False) -> int:
         """The tile fed last leaves the engine without a hindrance; the cycle in which its last row enters requantisation."""
-        return self._rows.tile(rows) + rows
+        self._rows.tile(rows, ends=ends)
+        return self._rows.last
 
     def _softmax(self, scored: int, words: int, read: int) -> int:
         """An item whose last score is there in cycle ``scored``; the cycle after its last read."""

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from designs.cards import ModelCard, load_model_card
-from designs.checkpoint import Checkpoint
+from designs.checkpoint import Checkpoint, find_model
 from designs.errors import DesignError
 from designs.gpt2 import gpt2_model, gpt2_sources
 
@@ -201,6 +201,7 @@ class TestDamage:
     def test_another_model(self, tmp_path: Path) -> None:
         message = failure(folder(tmp_path, arrays()), load_model_card("gpt2-medium"))
         assert "config.json: n_layer is 2, but model gpt2-medium has layers 24" in message
+        assert message.endswith("; tensor wte.weight has shape 17 x 12, not 50257 x 1024")
 
     def test_missing_tensor(self, tmp_path: Path) -> None:
         tensors = arrays()
@@ -288,3 +289,42 @@ class TestTinyGpt2:
         checkpoint = Checkpoint.open(card.checkpoint_folder)
         checkpoint.check_against(card)
         assert checkpoint.card == card.model_copy(update={"checkpoint": None})
+
+
+class TestFindModel:
+    def test_a_card(self) -> None:
+        card, weights = find_model("tiny-gpt2")
+        assert card == load_model_card("tiny-gpt2")
+        assert weights == card.checkpoint_folder
+        assert find_model("gpt2")[1] is None
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        card, weights = find_model(str(folder(tmp_path, arrays())))
+        assert card == CARD.model_copy(update={"name": tmp_path.name})
+        assert weights == tmp_path
+
+    def test_a_card_goes_before_a_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "gpt2").mkdir()
+        folder(tmp_path / "gpt2", arrays())
+        monkeypatch.chdir(tmp_path)
+        assert find_model("gpt2")[0].width == 768
+        assert find_model("./gpt2")[0].width == 12
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("gpt2-medum", 'model "gpt2-medum" is not known; did you mean gpt2-medium?'),
+            ("", 'model "" is not known'),
+            ("./gpt2", "checkpoint gpt2 is not a folder"),
+            ("empty", "checkpoint empty has no config.json"),
+        ],
+    )
+    def test_neither(
+        self, name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "empty").mkdir()
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(DesignError, match=re.escape(message)):
+            find_model(name)

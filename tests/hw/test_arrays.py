@@ -15,8 +15,7 @@ from tests.bench import run_bench
 from tests.hw.cocotb_arrays import DEVICES
 
 
-def test_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))  # cocotb's runner hands on sys.path
+def test_simulation(tmp_path: Path) -> None:
     run_bench(DEVICES, "cocotb_arrays", tmp_path)
 
 

@@ -9,8 +9,7 @@ from hw.control import ControlRegisters, Register, RegisterMap, register_map
 from tests.bench import run_bench
 
 
-def test_on_verilator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)  # where cocotb finds its module
+def test_on_verilator(tmp_path: Path) -> None:
     registers = register_map(2, ["busy", "starved", "blocked"])  # as in cocotb_control.py
     run_bench({"control": ControlRegisters(registers)}, "cocotb_control", tmp_path)
 

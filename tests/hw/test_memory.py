@@ -21,8 +21,7 @@ WIDE = PortShape(
 )
 
 
-def test_on_verilator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)  # where cocotb finds its module
+def test_on_verilator(tmp_path: Path) -> None:
     devices = {
         "small": StripedMemory(ports=2, shape=SMALL),
         "wide": StripedMemory(ports=1, shape=WIDE),

@@ -23,8 +23,7 @@ from tests.bench import run_bench
 from tests.hw.cocotb_sfu import UNITS
 
 
-def test_on_verilator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))  # cocotb's runner hands on sys.path
+def test_on_verilator(tmp_path: Path) -> None:
     run_bench(UNITS, "cocotb_sfu", tmp_path)
 
 
