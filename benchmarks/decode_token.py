@@ -29,7 +29,9 @@ __all__ = ["main"]
 
 def main() -> int:
     """Run the benchmark; the exit code is 1 if the token differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("model", nargs="?", default="gpt2-medium")
     parser.add_argument("--target", default="u280")
     parser.add_argument("--past", type=int, default=127)

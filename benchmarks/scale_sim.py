@@ -83,7 +83,9 @@ def _ceil(a: int, b: int) -> int:
 def main() -> None:
     """Print the totals of gpt2-medium."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("arrays", nargs="*", type=int, default=[16, 32, 64, 128], help="sides of square arrays")
+    parser.add_argument(
+        "arrays", nargs="*", type=int, default=[16, 32, 64, 128], help="sides of square arrays"
+    )
     network = Gpt2()
     rows = [
         ("prefill 128", network.prefill(128)),
@@ -94,7 +96,9 @@ def main() -> None:
     print(f"{'gpt2-medium':<16}{'array':>9}{'OS cycles':>16}{'WS cycles':>16}{'OS use':>8}")
     for name, products in rows:
         for side in parser.parse_args().arrays:
-            os, ws = (total(products, d, side, side) for d in (output_stationary, weight_stationary))
+            os, ws = (
+                total(products, d, side, side) for d in (output_stationary, weight_stationary)
+            )
             use = sum(g.macs for g in products) / side**2 / os
             print(f"{name:<16}{f'{side}x{side}':>9}{os:>16,}{ws:>16,}{use:>8.1%}")
 

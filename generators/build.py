@@ -116,7 +116,9 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
     with progress.step("plan") as step:
         planned = plan(card, board, engine)
         c = planned.config
-        step.detail = f"{c.array}:{c.pe}:{c.tokens}x{c.lanes}x{c.lanes}, {c.ports} ports, chunk {c.chunk}"
+        step.detail = (
+            f"{c.array}:{c.pe}:{c.tokens}x{c.lanes}x{c.lanes}, {c.ports} ports, chunk {c.chunk}"
+        )
     quantised: Quantised | None = None
     if checkpoint is not None:
         quantised = weights.quantise_checkpoint(

@@ -88,7 +88,11 @@ class PhaseBeats:
     @property
     def total(self) -> int:
         """Beats of the phase."""
-        return self.lead_beats + _ceil(self.tiles, self.header_tiles) * self.header + self.tiles * self.data
+        return (
+            self.lead_beats
+            + _ceil(self.tiles, self.header_tiles) * self.header
+            + self.tiles * self.data
+        )
 
     def items(self) -> Iterator[WeightItem]:
         """Every item, in the order of the stream."""

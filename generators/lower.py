@@ -59,7 +59,12 @@ def lower(model: Model) -> Problem:
     builder = _Builder(model, names)
     sections = (
         Section("start", builder.add(start)),
-        Section("layer", builder.add(layers[0]), model.layers, carries=(Carry("x", entry, _local(leave)),)),
+        Section(
+            "layer",
+            builder.add(layers[0]),
+            model.layers,
+            carries=(Carry("x", entry, _local(leave)),),
+        ),
         Section("head", builder.add(head, last=True), answer=True),
     )
     tensors = (Tensor("x", builder.tensors[entry].shape, WIDE, "carry"), *builder.tensors.values())
@@ -86,7 +91,13 @@ def _shape(model: Model, layer: list[ModelTask], index: int) -> list[tuple]:
         return found[2] if found and int(found[1]) == index else "x"
 
     return [
-        (seen(t.name), t.kind, [seen(n) for n in t.inputs], [model.tensor(n).shape for n in t.inputs], t.attributes)
+        (
+            seen(t.name),
+            t.kind,
+            [seen(n) for n in t.inputs],
+            [model.tensor(n).shape for n in t.inputs],
+            t.attributes,
+        )
         for t in layer
     ]
 
@@ -116,11 +127,13 @@ class _Names:
 
     def of(self, name: str, reader: ModelTask) -> str:
         """The name under which a task reads a tensor."""
-        in_layer = bool(_LAYER.match(reader.name))
+        in_layer, made = bool(_LAYER.match(reader.name)), _LAYER.match(name)
         if name == self.entry and in_layer:
             return "x"
-        if not in_layer and _LAYER.match(name) and int(_LAYER.match(name)[1]) == self.model.layers - 1:  # type: ignore[index]
-            return _local(name)
+        if made and not in_layer and name != f"h{self.model.layers - 1}.{_local(self.leave)}":
+            raise ScheduleError(
+                f"Task {reader.name} reads {name}, which is not what the last layer gives"
+            )
         tensor = self.model.tensor(name)
         if tensor.kind == "weight" and reader.kind == "matmul" and not in_layer:
             return f"{reader.name}.weight"  # its own copy in the integers of the engine, even if it is tied
@@ -153,14 +166,19 @@ class _Builder:
             inputs.append(called)
             tensor = self._model.tensor(name)
             if called not in self.tensors and tensor.kind in ("weight", "input"):
-                self.tensors[called] = Tensor(called, self._dims(tensor, False), _stored(tensor, task), tensor.kind)
+                self.tensors[called] = Tensor(
+                    called, self._dims(tensor, False), _stored(tensor, task), tensor.kind
+                )
         outputs = []
         for name in task.outputs:
             tensor = self._model.tensor(name)
             called = _local(name)
             outputs.append(called)
             self.tensors[called] = Tensor(
-                called, self._dims(tensor, last), self._dtype(task, name), "cache" if tensor.kind == "cache" else "activation"
+                called,
+                self._dims(tensor, last),
+                self._dtype(task, name),
+                "cache" if tensor.kind == "cache" else "activation",
             )
         return Task(
             _local(task.name), operation, tuple(inputs), tuple(outputs),
@@ -170,7 +188,9 @@ class _Builder:
         )  # fmt: skip
 
     def _dims(self, tensor: ModelTensor, last: bool) -> tuple[Size, ...]:
-        return tuple(1 if last and dim == TOKENS else _SYMBOLS.get(dim, dim) for dim in tensor.shape)
+        return tuple(
+            1 if last and dim == TOKENS else _SYMBOLS.get(dim, dim) for dim in tensor.shape
+        )
 
     def _dtype(self, task: ModelTask, name: str) -> str:
         """Tensors of the residual stream and streams into special units are wide."""
@@ -179,7 +199,11 @@ class _Builder:
         if task.kind in ("embedding", "elementwise"):
             return WIDE
         readers = self._model.consumers(name)
-        streamed = task.kind == "matmul" and readers and readers[0].kind in ("softmax", "activation", "elementwise", "argmax")
+        streamed = (
+            task.kind == "matmul"
+            and readers
+            and readers[0].kind in ("softmax", "activation", "elementwise", "argmax")
+        )
         return WIDE if streamed else "i8"
 
     def _sizes(self, task: ModelTask, last: bool) -> dict[str, Size]:
@@ -230,7 +254,12 @@ def program(schedule: Schedule, config: CoreConfig) -> Program:
     """
     plain = [s for s in schedule.sections if not s.answer]
     loop = plain[-1].name
-    ordered = [p for s in (*plain, *(s for s in schedule.sections if s.answer)) for p in schedule.phases if p.section == s.name]
+    ordered = [
+        p
+        for s in (*plain, *(s for s in schedule.sections if s.answer))
+        for p in schedule.phases
+        if p.section == s.name
+    ]
     answers = {s.name for s in schedule.sections if s.answer}
     steps = []
     for phase in ordered:
@@ -258,11 +287,15 @@ def _step(schedule: Schedule, phase: Phase, what: Role, config: CoreConfig) -> S
         _check(schedule, what.source, config.query_base, config)
         _check(schedule, what.target, config.context_base, config)
         if what.task.heads != config.heads:
-            raise ScheduleError(f"Phase {phase.id} has {what.task.heads} heads, the core {config.heads}")
+            raise ScheduleError(
+                f"Phase {phase.id} has {what.task.heads} heads, the core {config.heads}"
+            )
         return Step(name=phase.id, op=Op.ATTENTION, constant=True)
     k, n = (size_value(size, config.chunk) for size in (what.task.k, what.task.n))
     if k % config.lanes:
-        raise ScheduleError(f"Phase {phase.id} reduces {k} elements, not a multiple of {config.lanes} lanes")
+        raise ScheduleError(
+            f"Phase {phase.id} reduces {k} elements, not a multiple of {config.lanes} lanes"
+        )
     step = Step(
         name=phase.id,
         op=Op.MATMUL,
@@ -275,7 +308,9 @@ def _step(schedule: Schedule, phase: Phase, what: Role, config: CoreConfig) -> S
         source_stride=k // config.lanes,
     )
     if what.result in ("buffer", "gated"):
-        return replace(step, target=_word(schedule, what.target, config), target_stride=n // config.lanes)
+        return replace(
+            step, target=_word(schedule, what.target, config), target_stride=n // config.lanes
+        )
     return step
 
 
@@ -289,7 +324,9 @@ def _word(schedule: Schedule, tensor: str, config: CoreConfig) -> int:
         )
     word = buffer.word(tensor)
     if home.end > config.activation_depth * config.tokens * config.lanes:
-        raise ScheduleError(f"Tensor {tensor} ends at byte {home.end}, beyond the core's activation buffer")
+        raise ScheduleError(
+            f"Tensor {tensor} ends at byte {home.end}, beyond the core's activation buffer"
+        )
     return word
 
 
@@ -297,5 +334,6 @@ def _check(schedule: Schedule, tensor: str, word: int, config: CoreConfig) -> No
     """A unit with a fixed place for a tensor: the schedule must agree."""
     found = _word(schedule, tensor, config)
     if found != word:
-        raise ScheduleError(f"Tensor {tensor} starts at word {found}, but its unit uses word {word}")
-
+        raise ScheduleError(
+            f"Tensor {tensor} starts at word {found}, but its unit uses word {word}"
+        )

@@ -25,7 +25,7 @@ OUTSTANDING = 32
 """Bursts that a memory accepts on a port before it has answered the first; the simulated one does so too."""
 
 STREAM, WRITE, RESIDUAL = 2, 2, 1
-"""Registers on a word's way to the embedding, on a write's way to ``awvalid``, between a residual row's read and write."""
+"""Registers on a word's way to the embedding, a write's way to ``awvalid``, between a residual row's read and write."""
 
 
 def measure(config: CoreConfig, board: TargetCard) -> Machine:
@@ -38,14 +38,16 @@ def measure(config: CoreConfig, board: TargetCard) -> Machine:
     """
     with warnings.catch_warnings():  # components that are only asked
         warnings.simplefilter("ignore", UnusedElaboratable)
-        found = _measure(config, board)
-    return found
+        return _measure(config, board)
 
 
 def _measure(c: CoreConfig, board: TargetCard) -> Machine:
     shape = c.port_shape
     norm = LayerNorm(
-        width=c.width, lanes=c.lanes, rows_bits=(c.chunk - 1).bit_length() or 1, beat_bytes=c.beat_bytes
+        width=c.width,
+        lanes=c.lanes,
+        rows_bits=(c.chunk - 1).bit_length() or 1,
+        beat_bytes=c.beat_bytes,
     )
     softmax = Softmax(
         tokens=c.tokens, lanes=c.lanes, context=c.context_chunks * c.lanes, slots=c.slots

@@ -134,7 +134,9 @@ def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tup
         stripe = _ports(target, lanes) * target.memory.port_bits // 8
         tokens = 1
         while tokens <= min(room, lanes):
-            found.append((tokens * lanes**2, min(2, lanes * lanes // stripe), stripe, -lanes, tokens))
+            found.append(
+                (tokens * lanes**2, min(2, lanes * lanes // stripe), stripe, -lanes, tokens)
+            )
             tokens *= 2
     if not found:
         need = legal[0] ** 2 + function_unit_dsp(legal[0])
@@ -172,7 +174,12 @@ def _ports(target: TargetCard, lanes: int) -> int:
 
 
 def _config(
-    card: ModelCard, target: TargetCard, engine: EngineSpec, tokens: int, lanes: int, memory: MemoryMap
+    card: ModelCard,
+    target: TargetCard,
+    engine: EngineSpec,
+    tokens: int,
+    lanes: int,
+    memory: MemoryMap,
 ) -> tuple[CoreConfig, tuple[str, ...]]:
     """The core with the longest pass and the largest buffers that fit, or what the smallest one lacks."""
     context_beats = -(-card.context // lanes) * (card.head_size // lanes)

@@ -60,7 +60,9 @@ def emit(top: Unit) -> Emission:
         waiting.extend(collector.units[child] for child in collector.children[unit.module_name])
     for name, text in _verilog(texts).items():
         files[name] = (f"{name}.v", _finished(text, collector.units[name].shared))
-    return Emission(top.module_name, dict(sorted(files.items())), _count(top.module_name, collector))
+    return Emission(
+        top.module_name, dict(sorted(files.items())), _count(top.module_name, collector)
+    )
 
 
 def _rtlil(unit: Unit) -> str:
@@ -89,7 +91,10 @@ def _verilog(texts: dict[str, str]) -> dict[str, str]:
             lines.append(f"read_rtlil {module}.il")
         lines += ["proc", "opt_clean", "memory_collect"]
         for module in texts:
-            lines += [f"select {module} {module}.*", f"write_verilog -norename -noattr -selected {module}.v"]
+            lines += [
+                f"select {module} {module}.*",
+                f"write_verilog -norename -noattr -selected {module}.v",
+            ]
         (folder / "emit.ys").write_text("\n".join(lines) + "\n")
         # Its own process: yosys writes to the terminal and ends the process on an error.
         run = subprocess.run(
@@ -97,7 +102,9 @@ def _verilog(texts: dict[str, str]) -> dict[str, str]:
             cwd=folder, capture_output=True, text=True,
         )  # fmt: skip
         if run.returncode:
-            raise RuntimeError(f"yosys could not write Verilog: {(run.stdout + run.stderr)[-2000:]}")
+            raise RuntimeError(
+                f"yosys could not write Verilog: {(run.stdout + run.stderr)[-2000:]}"
+            )
         return {module: (folder / f"{module}.v").read_text() for module in texts}
 
 

@@ -53,7 +53,9 @@ class Unit(wiring.Component):
     @property
     def module_name(self) -> str:
         """Name of the Verilog module."""
-        name = "".join("_" + c.lower() if c.isupper() else c for c in type(self).__name__).lstrip("_")
+        name = "".join("_" + c.lower() if c.isupper() else c for c in type(self).__name__).lstrip(
+            "_"
+        )
         return "_".join([name, *(f"{k}{v}" for k, v in self._key.items())])
 
     def ports(self) -> list[tuple[str, Value, bool]]:
@@ -93,10 +95,14 @@ class TemplateUnit(Unit):
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        return environment.get_template(self.template).render(module=self.module_name, **self.context())
+        return environment.get_template(self.template).render(
+            module=self.module_name, **self.context()
+        )
 
     def elaborate(self, platform: Any) -> Elaboratable:
-        raise TypeError(f"{type(self).__name__} is a SystemVerilog template: simulate it through Verilator")
+        raise TypeError(
+            f"{type(self).__name__} is a SystemVerilog template: simulate it through Verilator"
+        )
 
 
 class Collector:

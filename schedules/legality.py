@@ -45,18 +45,26 @@ def _phases(schedule: Schedule) -> None:
     seen: dict[str, str] = {}
     for phase in schedule.phases:
         if phase.section not in sections:
-            raise ScheduleError(f"Phase {phase.id}: section {phase.section} does not exist{nearest(phase.section, sections)}")
+            raise ScheduleError(
+                f"Phase {phase.id}: section {phase.section} does not exist{nearest(phase.section, sections)}"
+            )
         members = schedule.sections[sections[phase.section]].tasks
         for task in phase.tasks:
             schedule.problem.task(task)
             if task in seen:
-                raise ScheduleError(f"Task {task} runs in phases {seen[task]} and {phase.id}; it must run in one")
+                raise ScheduleError(
+                    f"Task {task} runs in phases {seen[task]} and {phase.id}; it must run in one"
+                )
             if task not in members:
-                raise ScheduleError(f"Phase {phase.id} of section {phase.section} runs task {task} of another section")
+                raise ScheduleError(
+                    f"Phase {phase.id} of section {phase.section} runs task {task} of another section"
+                )
             seen[task] = phase.id
     for a, b in pairwise(schedule.phases):
         if sections[b.section] < sections[a.section]:
-            raise ScheduleError(f"Phase {b.id} of section {b.section} comes after phase {a.id} of section {a.section}")
+            raise ScheduleError(
+                f"Phase {b.id} of section {b.section} comes after phase {a.id} of section {a.section}"
+            )
     for task in schedule.tasks:
         if task.name not in seen:
             raise ScheduleError(f"Task {task.name} runs in no phase")
@@ -85,9 +93,13 @@ def _edges(schedule: Schedule) -> dict[tuple[str, str, str], Edge]:
     for edge in schedule.edges:
         key = (edge.tensor, edge.source, edge.to)
         if key not in needed:
-            raise ScheduleError(f"Edge {edge.label}: {edge.to} does not read {edge.tensor} from {edge.source}")
+            raise ScheduleError(
+                f"Edge {edge.label}: {edge.to} does not read {edge.tensor} from {edge.source}"
+            )
         if key in found:
-            raise ScheduleError(f"Edge {edge.label} has places {found[key].place} and {edge.place}; it must have one")
+            raise ScheduleError(
+                f"Edge {edge.label} has places {found[key].place} and {edge.place}; it must have one"
+            )
         found[key] = edge
     for tensor, source, to in needed:
         if (tensor, source, to) not in found:
@@ -100,15 +112,21 @@ def _edges(schedule: Schedule) -> dict[tuple[str, str, str], Edge]:
 
 def _precedence(schedule: Schedule, edge: Edge) -> None:
     ids = [p.id for p in schedule.phases]
-    source, to = ids.index(schedule.phase_of(edge.source).id), ids.index(schedule.phase_of(edge.to).id)
+    source, to = (
+        ids.index(schedule.phase_of(edge.source).id),
+        ids.index(schedule.phase_of(edge.to).id),
+    )
     if edge.place == "stream":
         if source != to:
             raise ScheduleError(
-                f"Edge {edge.label} is a stream, but {edge.source} is in phase {ids[source]} and {edge.to} in phase {ids[to]}"
+                f"Edge {edge.label} is a stream, but {edge.source} is in phase {ids[source]} "
+                f"and {edge.to} in phase {ids[to]}"
             )
         tasks = schedule.phases[to].tasks
         if tasks.index(edge.source) >= tasks.index(edge.to):
-            raise ScheduleError(f"Phase {ids[to]}: {edge.to} comes before {edge.source}, whose stream it takes")
+            raise ScheduleError(
+                f"Phase {ids[to]}: {edge.to} comes before {edge.source}, whose stream it takes"
+            )
         return
     carried = any(c.tensor == edge.tensor and c.following in schedule.problem.task(edge.source).outputs
                   for s in schedule.sections for c in s.carries)  # fmt: skip
@@ -120,23 +138,29 @@ def _precedence(schedule: Schedule, edge: Edge) -> None:
     else:
         if source >= to:
             raise ScheduleError(
-                f"Phase {ids[to]} runs {edge.to}, which reads {edge.tensor} of {edge.source} in phase {ids[source]}, not before it"
+                f"Phase {ids[to]} runs {edge.to}, which reads {edge.tensor} of {edge.source} "
+                f"in phase {ids[source]}, not before it"
             )
         between = list(range(source + 1, to + 1))
     if not any(schedule.phases[k].barrier for k in between):
         raise ScheduleError(
-            f"Phase {ids[to]} reads {edge.tensor} of phase {ids[source]}, but no phase in between waits until it is written"
+            f"Phase {ids[to]} reads {edge.tensor} of phase {ids[source]}, "
+            f"but no phase in between waits until it is written"
         )
 
 
 def _place(schedule: Schedule, edge: Edge) -> None:
     if edge.place == "stream" and edge.depth < 1:
-        raise ScheduleError(f"Edge {edge.label} is a stream and must hold at least one item, not {edge.depth}")
+        raise ScheduleError(
+            f"Edge {edge.label} is a stream and must hold at least one item, not {edge.depth}"
+        )
     if edge.place == "onchip":
         if edge.buffer not in {b.name for b in schedule.buffers}:
             raise ScheduleError(f"Edge {edge.label}: buffer {edge.buffer} does not exist")
         if not any(h.tensor == edge.tensor for h in schedule.buffer(edge.buffer).homes):
-            raise ScheduleError(f"Edge {edge.label}: {edge.tensor} has no home in buffer {edge.buffer}")
+            raise ScheduleError(
+                f"Edge {edge.label}: {edge.tensor} has no home in buffer {edge.buffer}"
+            )
     if edge.place == "offchip" and edge.mem not in {m.id for m in schedule.template.mem}:
         raise ScheduleError(f"Edge {edge.label}: memory {edge.mem} does not exist")
 
@@ -151,14 +175,22 @@ def _units(schedule: Schedule, phase: Phase, edges: dict[tuple[str, str, str], E
             raise ScheduleError(f"Phase {phase.id}: task {name} has no unit")
         for unit in units:
             if unit not in cores and unit not in sfus:
-                raise ScheduleError(f"Phase {phase.id}: unit {unit} of task {name} does not exist{nearest(unit, [*cores, *sfus])}")
-            if unit in cores and not task.on_engine or unit in sfus and task.op not in sfus[unit]:
-                raise ScheduleError(f"Phase {phase.id}: unit {unit} cannot do {task.op} (task {name})")
+                raise ScheduleError(
+                    f"Phase {phase.id}: unit {unit} of task {name} does not exist{nearest(unit, [*cores, *sfus])}"
+                )
+            if (unit in cores and not task.on_engine) or (
+                unit in sfus and task.op not in sfus[unit]
+            ):
+                raise ScheduleError(
+                    f"Phase {phase.id}: unit {unit} cannot do {task.op} (task {name})"
+                )
             users.setdefault(unit, []).append(name)
     for unit, names in users.items():
         if len(names) > 1:
             if not phase.interleave or unit not in cores:
-                raise ScheduleError(f"Phase {phase.id}: unit {unit} has two tasks, {names[0]} and {names[1]}")
+                raise ScheduleError(
+                    f"Phase {phase.id}: unit {unit} has two tasks, {names[0]} and {names[1]}"
+                )
             _interleaved(schedule, phase, names, edges)
 
 
@@ -174,7 +206,9 @@ def _interleaved(
                 reached.add(edge.to)
                 path.append(edge)
         if then not in reached:
-            raise ScheduleError(f"Phase {phase.id}: {first} and {then} take turns, but no stream leads from one to the other")
+            raise ScheduleError(
+                f"Phase {phase.id}: {first} and {then} take turns, but no stream leads from one to the other"
+            )
         for edge in path:
             if edge.depth < phase.interleave:
                 raise ScheduleError(
@@ -182,54 +216,79 @@ def _interleaved(
                 )
     if phase.interleave > schedule.template.limits.slots:
         raise ScheduleError(
-            f"Phase {phase.id} runs {phase.interleave} items ahead, but the template has {schedule.template.limits.slots} slots"
+            f"Phase {phase.id} runs {phase.interleave} items ahead, "
+            f"but the template has {schedule.template.limits.slots} slots"
         )
 
 
 def _pattern(schedule: Schedule, phase: Phase, edges: dict[tuple[str, str, str], Edge]) -> None:
-    inside = [e for e in edges.values() if e.source in phase.tasks and e.to in phase.tasks and e.place == "stream"]
+    inside = [
+        e
+        for e in edges.values()
+        if e.source in phase.tasks and e.to in phase.tasks and e.place == "stream"
+    ]
     if phase.pattern == "sequential" and len(phase.run) != 1:
-        raise ScheduleError(f"Phase {phase.id} is sequential and must run one task, not {len(phase.run)}")
+        raise ScheduleError(
+            f"Phase {phase.id} is sequential and must run one task, not {len(phase.run)}"
+        )
     if phase.pattern == "task_parallel" and (len(phase.run) < 2 or inside):
-        raise ScheduleError(f"Phase {phase.id} is task_parallel and must run two or more tasks without streams between them")
+        raise ScheduleError(
+            f"Phase {phase.id} is task_parallel and must run two or more tasks without streams between them"
+        )
     if phase.pattern == "pipeline":
         for name in phase.tasks[1:]:
             if not any(e.to == name for e in inside):
-                raise ScheduleError(f"Phase {phase.id} is a pipeline, but {name} takes no stream of its tasks")
+                raise ScheduleError(
+                    f"Phase {phase.id} is a pipeline, but {name} takes no stream of its tasks"
+                )
         if len(phase.run) < 2:
             raise ScheduleError(f"Phase {phase.id} is a pipeline and must run two or more tasks")
 
 
-def _homes(schedule: Schedule, order: dict[str, int], edges: dict[tuple[str, str, str], Edge]) -> None:
+def _homes(
+    schedule: Schedule, order: dict[str, int], edges: dict[tuple[str, str, str], Edge]
+) -> None:
     limits = schedule.template.limits
     most, past = limits.chunk, max(0, limits.context - limits.chunk)
     where: dict[str, tuple[Buffer, Home]] = {}
     for buffer in schedule.buffers:
         for home in buffer.homes:
             if home.tensor in where:
-                raise ScheduleError(f"Tensor {home.tensor} has homes in buffers {where[home.tensor][0].name} and {buffer.name}")
+                raise ScheduleError(
+                    f"Tensor {home.tensor} has homes in buffers {where[home.tensor][0].name} and {buffer.name}"
+                )
             where[home.tensor] = (buffer, home)
             tensor = schedule.problem.tensor(home.tensor)
             for phase in home.live:
                 if phase not in order:
-                    raise ScheduleError(f"Home of {home.tensor}: phase {phase} does not exist{nearest(phase, order)}")
+                    raise ScheduleError(
+                        f"Home of {home.tensor}: phase {phase} does not exist{nearest(phase, order)}"
+                    )
             if order[home.live[0]] > order[home.live[1]]:
-                raise ScheduleError(f"Home of {home.tensor}: phase {home.live[0]} does not come before {home.live[1]}")
+                raise ScheduleError(
+                    f"Home of {home.tensor}: phase {home.live[0]} does not come before {home.live[1]}"
+                )
             if home.end > buffer.bytes:
-                raise ScheduleError(f"Home of {home.tensor} ends at byte {home.end}, but buffer {buffer.name} has {buffer.bytes} bytes")
+                raise ScheduleError(
+                    f"Home of {home.tensor} ends at byte {home.end}, but buffer {buffer.name} has {buffer.bytes} bytes"
+                )
             if home.offset % (buffer.banks * buffer.word_bytes):
-                raise ScheduleError(f"Home of {home.tensor} must start at a word of buffer {buffer.name}, not at byte {home.offset}")
+                raise ScheduleError(
+                    f"Home of {home.tensor} must start at a word of buffer {buffer.name}, not at byte {home.offset}"
+                )
             if (size := tensor.bytes(most, past)) > home.bytes:
-                raise ScheduleError(f"Home of {home.tensor} has {home.bytes} bytes, but {most} tokens take {size}")
+                raise ScheduleError(
+                    f"Home of {home.tensor} has {home.bytes} bytes, but {most} tokens take {size}"
+                )
     _lifetimes(schedule, order, edges, where)
     for section in schedule.sections:
         for carry in section.carries:
-            homes = [where.get(name) for name in (carry.tensor, carry.first, carry.following)]
-            if None in homes:
-                continue  # not on chip
-            spots = {(b.name, h.offset) for b, h in homes}
-            if len(spots) > 1:
-                raise ScheduleError(f"Tensors {carry.tensor}, {carry.first} and {carry.following} are one carry and must have one home")
+            names = (carry.tensor, carry.first, carry.following)
+            spots = {(where[n][0].name, where[n][1].offset) for n in names if n in where}
+            if len(spots) > 1 or any(n in where for n in names) != all(n in where for n in names):
+                raise ScheduleError(
+                    f"Tensors {carry.tensor}, {carry.first} and {carry.following} are one carry and must have one home"
+                )
 
 
 def _lifetimes(
@@ -257,9 +316,13 @@ def _lifetimes(
             if reader.section in repeated and writer.section != reader.section:
                 reader = ends[reader.section]
         if not first <= order[writer.id]:
-            raise ScheduleError(f"Home of {edge.tensor} begins with phase {home.live[0]}, but it is there from phase {writer.id}")
+            raise ScheduleError(
+                f"Home of {edge.tensor} begins with phase {home.live[0]}, but it is there from phase {writer.id}"
+            )
         if not order[reader.id] <= last:
-            raise ScheduleError(f"Home of {edge.tensor} ends with phase {home.live[1]}, but phase {reader.id} needs it")
+            raise ScheduleError(
+                f"Home of {edge.tensor} ends with phase {home.live[1]}, but phase {reader.id} needs it"
+            )
 
 
 def _owners(schedule: Schedule, order: dict[str, int]) -> None:
@@ -271,9 +334,14 @@ def _owners(schedule: Schedule, order: dict[str, int]) -> None:
             live.sort(key=lambda h: h.offset)
             for index, a in enumerate(live):
                 for b in live[index + 1 :]:
-                    if b.offset < a.end and not _replaces(schedule, phase, a, b) and not _replaces(schedule, phase, b, a):
+                    if (
+                        b.offset < a.end
+                        and not _replaces(schedule, phase, a, b)
+                        and not _replaces(schedule, phase, b, a)
+                    ):
                         raise ScheduleError(
-                            f"Phase {phase.id}: byte {b.offset} of buffer {buffer.name} belongs to {a.tensor} and to {b.tensor}"
+                            f"Phase {phase.id}: byte {b.offset} of buffer {buffer.name} "
+                            f"belongs to {a.tensor} and to {b.tensor}"
                         )
 
 
@@ -282,7 +350,11 @@ def _replaces(schedule: Schedule, phase: Phase, new: Home, old: Home) -> bool:
     if new.replaces != old.tensor or (new.offset, new.bytes) != (old.offset, old.bytes):
         return False
     maker = schedule.problem.producer(new.tensor)
-    others = [t for t in phase.tasks if old.tensor in schedule.problem.task(t).inputs and maker and t != maker.name]
+    others = [
+        t
+        for t in phase.tasks
+        if old.tensor in schedule.problem.task(t).inputs and maker and t != maker.name
+    ]
     return (
         maker is not None
         and maker.op == "add"
@@ -304,13 +376,17 @@ def _rings(schedule: Schedule) -> None:
     holder: dict[str, str] = {}
     for ring in schedule.rings:
         if ring.mem not in mems:
-            raise ScheduleError(f"Ring {ring.name}: memory {ring.mem} does not exist{nearest(ring.mem, mems)}")
+            raise ScheduleError(
+                f"Ring {ring.name}: memory {ring.mem} does not exist{nearest(ring.mem, mems)}"
+            )
         for name in ring.tensors:
             schedule.problem.tensor(name)
             if name in holder:
                 raise ScheduleError(f"Tensor {name} is in rings {holder[name]} and {ring.name}")
             if name not in used:
-                raise ScheduleError(f"Ring {ring.name} reads {name}, which no task reads from memory")
+                raise ScheduleError(
+                    f"Ring {ring.name} reads {name}, which no task reads from memory"
+                )
             holder[name] = ring.name
         for a, b in pairwise(ring.tensors):
             if used[a] > used[b]:
@@ -335,7 +411,9 @@ def _stationary(schedule: Schedule, task: Task, holder: dict[str, str]) -> None:
     n = -(-size_value(task.n, limits.chunk, past) // outputs) * outputs
     need = k * outputs if task.op == "matmul" else k * n
     if ring.bytes < need:
-        raise ScheduleError(f"Ring {ring.name} has {ring.bytes} bytes, but task {task.name} keeps {need} bytes in it")
+        raise ScheduleError(
+            f"Ring {ring.name} has {ring.bytes} bytes, but task {task.name} keeps {need} bytes in it"
+        )
 
 
 def _predictions(schedule: Schedule) -> None:
@@ -344,7 +422,10 @@ def _predictions(schedule: Schedule) -> None:
     ids = [p.id for p in schedule.phases]
     for p in schedule.predicted:
         label = f"Prediction of {p.tokens} tokens after {p.past}"
-        if not 1 <= p.tokens <= schedule.template.limits.chunk or not 0 <= p.past <= schedule.template.limits.context - p.tokens:
+        if (
+            not 1 <= p.tokens <= schedule.template.limits.chunk
+            or not 0 <= p.past <= schedule.template.limits.context - p.tokens
+        ):
             raise ScheduleError(f"{label}: such a pass does not fit in chunk and context")
         times = {t.phase: t for t in p.phases}
         for name in times:
@@ -353,19 +434,28 @@ def _predictions(schedule: Schedule) -> None:
         played = [times[name] for name in ids if name in times]
         for a, b in pairwise(played):
             if b.start < a.end:
-                raise ScheduleError(f"{label}: phase {b.phase} starts at {b.start}, before phase {a.phase} ends at {a.end}")
+                raise ScheduleError(
+                    f"{label}: phase {b.phase} starts at {b.start}, before phase {a.phase} ends at {a.end}"
+                )
         bytes_read = 0
         for time in played:
             section = schedule.phase(time.phase).section
             repeat = next(s.repeat for s in schedule.sections if s.name == section)
             if time.cycles < time.end - time.start or time.end < time.start:
-                raise ScheduleError(f"{label}: phase {time.phase} takes {time.cycles} cycles from {time.start} to {time.end}")
+                raise ScheduleError(
+                    f"{label}: phase {time.phase} takes {time.cycles} cycles from {time.start} to {time.end}"
+                )
             bytes_read += -(-time.bytes // repeat)
             if bytes_read > rate * time.end + ahead:
                 raise ScheduleError(
-                    f"{label}: {bytes_read} bytes are used by the end of phase {time.phase} at {time.end}, more than the memory ports deliver"
+                    f"{label}: {bytes_read} bytes are used by the end of phase {time.phase} at {time.end}, "
+                    f"more than the memory ports deliver"
                 )
         if sum(t.cycles for t in played) > p.total:
-            raise ScheduleError(f"{label}: phases take {sum(t.cycles for t in played)} cycles, more than the total {p.total}")
+            raise ScheduleError(
+                f"{label}: phases take {sum(t.cycles for t in played)} cycles, more than the total {p.total}"
+            )
         if sum(t.bytes for t in played) > rate * p.total + ahead:
-            raise ScheduleError(f"{label}: more bytes than the memory ports deliver in {p.total} cycles")
+            raise ScheduleError(
+                f"{label}: more bytes than the memory ports deliver in {p.total} cycles"
+            )

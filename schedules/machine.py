@@ -28,7 +28,9 @@ class ReadClient:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Sizes in elements, beats or words, latencies in cycles; ``generators.machine.measure`` reads them off the hardware.
+    """Sizes in elements, beats or words; latencies in cycles, from one event to the other.
+
+    ``generators.machine.measure`` reads them off the hardware.
 
     Parameters
     ----------
@@ -99,13 +101,28 @@ class Machine:
     row_stripes: int
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "lanes", "chunk", "context", "slots", "ports", "port_bytes", "header_tiles"):
+        for name in (
+            "tokens",
+            "lanes",
+            "chunk",
+            "context",
+            "slots",
+            "ports",
+            "port_bytes",
+            "header_tiles",
+        ):
             if getattr(self, name) < 1:
-                raise ScheduleError(f"Machine: {name} must be at least 1, not {getattr(self, name)!r}")
+                raise ScheduleError(
+                    f"Machine: {name} must be at least 1, not {getattr(self, name)!r}"
+                )
         if not 0 < self.port_rate <= self.port_bytes:
-            raise ScheduleError(f"Machine: a port of {self.port_bytes} bytes carries at most that in a cycle, not {self.port_rate}")
+            raise ScheduleError(
+                f"Machine: a port of {self.port_bytes} bytes carries at most that in a cycle, not {self.port_rate}"
+            )
         if self.beat_bytes % self.stripe_bytes:
-            raise ScheduleError(f"Machine: a beat of {self.beat_bytes} bytes must be whole stripes of {self.stripe_bytes} bytes")
+            raise ScheduleError(
+                f"Machine: a beat of {self.beat_bytes} bytes must be whole stripes of {self.stripe_bytes} bytes"
+            )
         if {name for name, _ in self.clients} != {"e", "k", "v", "w"}:
             raise ScheduleError("Machine: clients must be e, k, v and w")
 

@@ -31,7 +31,9 @@ class _Client:
     words_per_beat: int
     room: int
     queue: int  # cycles from a descriptor's transfer until its first burst may be requested
-    descriptors: deque[tuple[int, int, int]] = field(default_factory=deque)  # time, word, words left
+    descriptors: deque[tuple[int, int, int]] = field(
+        default_factory=deque
+    )  # time, word, words left
     releases: deque[tuple[int, int]] = field(default_factory=deque)  # time, words
     offered: int = 0  # the cutter has the next burst from then on
     received: int = 0
@@ -89,18 +91,27 @@ class Port:
         }
         self._now = 0  # every request before this cycle has been made
         self._asked = 0  # words requested
-        self._spans: deque[tuple[int, int, int]] = deque()  # words before, first cycle, words: of bursts received
+        self._spans: deque[tuple[int, int, int]] = (
+            deque()
+        )  # words before, first cycle, words: of bursts received
         self._ends: deque[int] = deque()  # last cycles of bursts, newest last
         period = Fraction(machine.port_bytes) / machine.port_rate
-        self._scale, self._period = period.denominator, period.numerator  # a word takes period / scale cycles
+        self._scale, self._period = (
+            period.denominator,
+            period.numerator,
+        )  # a word takes period / scale cycles
         self._next = 0  # the memory can give the next word, in cycles times scale
         self._busy: deque[tuple[int, int]] = deque()  # cycles with a word, as [first, end)
-        self._open: list[deque[int]] = [deque() for _ in range(machine.ports)]  # awvalid of writes whose word is not placed
+        self._open: list[deque[int]] = [
+            deque() for _ in range(machine.ports)
+        ]  # awvalid of writes whose word is not placed
         self._wrote = [0] * machine.ports  # next cycle for a written word
         self._paused = 0  # next cycle for a read word after a written one
         self._answers: list[list[int]] = [[] for _ in range(machine.ports)]
         self._waiting: set[int] = set()  # ports with writes in _open
-        self._full: dict[int, int] = {}  # write that a port must have answered before anybody writes again
+        self._full: dict[
+            int, int
+        ] = {}  # write that a port must have answered before anybody writes again
         self._fetch: tuple[int, Sequence[tuple[str, Sequence[int], int]]] | None = None
         self.words = 0
         """Words read so far."""
@@ -128,7 +139,9 @@ class Port:
         beats = self._clients[client].beats
         while len(beats) <= beat:
             if not self._advance(NEVER):
-                raise ScheduleError(f"Prefetcher {client} stands still: beat {beat} of it never arrives")
+                raise ScheduleError(
+                    f"Prefetcher {client} stands still: beat {beat} of it never arrives"
+                )
         return beats[beat]
 
     def write(self, ports: range, cycle: int) -> int:
@@ -253,7 +266,8 @@ class Port:
             client.beats.extend(range(first + missing - 1, first + words, per_beat))
         else:
             client.beats.extend(
-                -(-(start + (word - 1) * period) // scale) for word in range(missing, words + 1, per_beat)
+                -(-(start + (word - 1) * period) // scale)
+                for word in range(missing, words + 1, per_beat)
             )
         self._next += words * period
         client.received += words

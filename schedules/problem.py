@@ -73,9 +73,13 @@ class Tensor:
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
-            raise ScheduleError(f"Tensor {self.name}: dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+            raise ScheduleError(
+                f"Tensor {self.name}: dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}"
+            )
         if self.kind not in TENSOR_KINDS:
-            raise ScheduleError(f"Tensor {self.name}: kind must be one of {', '.join(TENSOR_KINDS)}, not {self.kind!r}")
+            raise ScheduleError(
+                f"Tensor {self.name}: kind must be one of {', '.join(TENSOR_KINDS)}, not {self.kind!r}"
+            )
         for size in self.shape:
             try:
                 check_size(size)
@@ -117,7 +121,9 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.op not in OPERATIONS:
-            raise ScheduleError(f"Task {self.name}: operation {self.op} is not known{nearest(self.op, OPERATIONS)}")
+            raise ScheduleError(
+                f"Task {self.name}: operation {self.op} is not known{nearest(self.op, OPERATIONS)}"
+            )
         if self.heads < 1:
             raise ScheduleError(f"Task {self.name}: heads must be at least 1, not {self.heads!r}")
         if not self.outputs:
@@ -181,7 +187,9 @@ class Section:
 
     def __post_init__(self) -> None:
         if self.repeat < 1:
-            raise ScheduleError(f"Section {self.name} must repeat at least once, not {self.repeat!r} times")
+            raise ScheduleError(
+                f"Section {self.name} must repeat at least once, not {self.repeat!r} times"
+            )
         if not self.tasks:
             raise ScheduleError(f"Section {self.name} must have a task")
 
@@ -262,27 +270,42 @@ def check_dataflow(
     for task in tasks:
         for name in (*task.inputs, *task.outputs):
             if name not in kinds:
-                raise ScheduleError(f"Task {task.name}: tensor {name} does not exist{nearest(name, kinds)}")
+                raise ScheduleError(
+                    f"Task {task.name}: tensor {name} does not exist{nearest(name, kinds)}"
+                )
         for name in task.outputs:
             if kinds[name] not in ("activation", "cache"):
-                raise ScheduleError(f"Task {task.name} makes {name}, but that is of kind {kinds[name]}")
+                raise ScheduleError(
+                    f"Task {task.name} makes {name}, but that is of kind {kinds[name]}"
+                )
             if name in producers:
-                raise ScheduleError(f"Tensor {name} is made by {producers[name]} and by {task.name}; it must have one producer")
+                raise ScheduleError(
+                    f"Tensor {name} is made by {producers[name]} and by {task.name}; it must have one producer"
+                )
             producers[name] = task.name
     ready = {t.name for t in tensors if t.kind in ("input", "weight")}
     placed: dict[str, str] = {}
     for section in sections:
         for carry in section.carries:
             if kinds.get(carry.tensor) != "carry":
-                raise ScheduleError(f"Section {section.name}: {carry.tensor} must be a tensor of kind carry")
+                raise ScheduleError(
+                    f"Section {section.name}: {carry.tensor} must be a tensor of kind carry"
+                )
             if carry.first not in ready:
-                raise ScheduleError(f"Section {section.name}: carry {carry.tensor} starts with {carry.first}, which no earlier section makes")
+                raise ScheduleError(
+                    f"Section {section.name}: carry {carry.tensor} starts with {carry.first}, "
+                    f"which no earlier section makes"
+                )
             ready.add(carry.tensor)
         for name in section.tasks:
             if name not in by_name:
-                raise ScheduleError(f"Section {section.name}: task {name} does not exist{nearest(name, by_name)}")
+                raise ScheduleError(
+                    f"Section {section.name}: task {name} does not exist{nearest(name, by_name)}"
+                )
             if name in placed:
-                raise ScheduleError(f"Task {name} is in sections {placed[name]} and {section.name}; it must be in one")
+                raise ScheduleError(
+                    f"Task {name} is in sections {placed[name]} and {section.name}; it must be in one"
+                )
             placed[name] = section.name
             for tensor in by_name[name].inputs:
                 if tensor not in ready:
@@ -291,7 +314,10 @@ def check_dataflow(
         for carry in section.carries:
             made = producers.get(carry.following)
             if made is None or placed.get(made) != section.name:
-                raise ScheduleError(f"Section {section.name}: carry {carry.tensor} continues with {carry.following}, which the section does not make")
+                raise ScheduleError(
+                    f"Section {section.name}: carry {carry.tensor} continues with {carry.following}, "
+                    f"which the section does not make"
+                )
     for task in tasks:
         if task.name not in placed:
             raise ScheduleError(f"Task {task.name} is in no section")

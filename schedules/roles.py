@@ -48,11 +48,15 @@ def role(schedule: Schedule, phase: Phase) -> Role:
     tasks = [problem.task(name) for name in phase.tasks]
     first = tasks[0]
     if first.op not in KINDS:
-        raise ScheduleError(f"Phase {phase.id} begins with a {first.op} (task {first.name}), which has no loop of its own")
+        raise ScheduleError(
+            f"Phase {phase.id} begins with a {first.op} (task {first.name}), which has no loop of its own"
+        )
     kind, made = KINDS[first.op], tasks[-1].outputs[0]
     if kind != "product":
         if kind == "attention" and [t.op for t in tasks] != ["scores", "softmax", "context"]:
-            raise ScheduleError(f"Phase {phase.id} must run scores, softmax and context, not {', '.join(phase.tasks)}")
+            raise ScheduleError(
+                f"Phase {phase.id} must run scores, softmax and context, not {', '.join(phase.tasks)}"
+            )
         if kind != "attention" and len(tasks) > 1:
             raise ScheduleError(f"Phase {phase.id} must run task {first.name} alone")
         return Role(kind, first, source="" if kind == "embed" else first.inputs[0], target=made)
@@ -60,13 +64,17 @@ def role(schedule: Schedule, phase: Phase) -> Role:
         raise ScheduleError(f"Phase {phase.id} must run a product and at most one task behind it")
     if len(tasks) == 2:
         if tasks[1].op not in SPECIAL:
-            raise ScheduleError(f"Phase {phase.id}: a product cannot stream to a {tasks[1].op} (task {tasks[1].name})")
+            raise ScheduleError(
+                f"Phase {phase.id}: a product cannot stream to a {tasks[1].op} (task {tasks[1].name})"
+            )
         result = SPECIAL[tasks[1].op]
         return Role(kind, first, result, first.inputs[0], "" if result == "logit" else made)
     if problem.tensor(made).kind == "cache":
         readers = {t.op for t in problem.consumers(made)}
         if readers not in ({"scores"}, {"context"}):
-            raise ScheduleError(f"Phase {phase.id}: cache {made} must be read by scores or by context")
+            raise ScheduleError(
+                f"Phase {phase.id}: cache {made} must be read by scores or by context"
+            )
         section = next(s for s in schedule.sections if s.name == phase.section)
         writers = [
             p.id for p in schedule.phases if p.section == section.name

@@ -7,8 +7,8 @@ of phases repeats for the layers. It names no register and no module, so every b
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from fractions import Fraction
+from functools import cached_property
 
 from schedules.errors import ScheduleError
 from schedules.problem import Problem, Section, Task, Tensor, nearest
@@ -45,7 +45,9 @@ class Core:
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or self.acc_sets < 1:
-            raise ScheduleError(f"Core {self.id}: shape and acc_sets must be at least 1, not {self.shape}, {self.acc_sets}")
+            raise ScheduleError(
+                f"Core {self.id}: shape and acc_sets must be at least 1, not {self.shape}, {self.acc_sets}"
+            )
 
     @property
     def lanes(self) -> int:
@@ -81,7 +83,9 @@ class Memory:
 
     def __post_init__(self) -> None:
         if self.ports < 1 or self.bytes_per_cycle <= 0 or self.latency < 0:
-            raise ScheduleError(f"Memory {self.id} must have ports, bandwidth and a latency of at least 0 cycles")
+            raise ScheduleError(
+                f"Memory {self.id} must have ports, bandwidth and a latency of at least 0 cycles"
+            )
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,9 @@ class Phase:
 
     def __post_init__(self) -> None:
         if self.pattern not in PATTERNS:
-            raise ScheduleError(f"Phase {self.id}: pattern must be one of {', '.join(PATTERNS)}, not {self.pattern!r}")
+            raise ScheduleError(
+                f"Phase {self.id}: pattern must be one of {', '.join(PATTERNS)}, not {self.pattern!r}"
+            )
         if not self.run:
             raise ScheduleError(f"Phase {self.id} must run a task")
 
@@ -160,7 +166,7 @@ class Edge:
     ----------
     tensor : its name, as the reader calls it.
     source, to : the two tasks.
-    place : ``stream`` (element by element, within a phase), ``onchip`` (through a buffer) or ``offchip`` (through memory).
+    place : ``stream`` (element by element, within a phase), ``onchip`` (a buffer) or ``offchip`` (a memory).
     buffer : of ``onchip``: where.
     mem : of ``offchip``: where.
     depth : of ``stream``: items that the connection holds.
@@ -176,7 +182,9 @@ class Edge:
 
     def __post_init__(self) -> None:
         if self.place not in PLACES:
-            raise ScheduleError(f"Edge {self.label}: place must be one of {', '.join(PLACES)}, not {self.place!r}")
+            raise ScheduleError(
+                f"Edge {self.label}: place must be one of {', '.join(PLACES)}, not {self.place!r}"
+            )
 
     @property
     def label(self) -> str:
@@ -204,7 +212,9 @@ class Home:
 
     def __post_init__(self) -> None:
         if self.offset < 0 or self.bytes < 1:
-            raise ScheduleError(f"Home of {self.tensor} must have an offset from 0 and at least one byte")
+            raise ScheduleError(
+                f"Home of {self.tensor} must have an offset from 0 and at least one byte"
+            )
 
     @property
     def end(self) -> int:
@@ -224,10 +234,13 @@ class Buffer:
 
     def __post_init__(self) -> None:
         if self.banks < 1 or self.word_bytes < 1 or self.bytes < 1:
-            raise ScheduleError(f"Buffer {self.name}: bytes, banks and word_bytes must be at least 1")
+            raise ScheduleError(
+                f"Buffer {self.name}: bytes, banks and word_bytes must be at least 1"
+            )
         if self.bytes % (self.banks * self.word_bytes):
             raise ScheduleError(
-                f"Buffer {self.name}: {self.bytes} bytes are not whole words of {self.word_bytes} bytes in {self.banks} banks"
+                f"Buffer {self.name}: {self.bytes} bytes are not whole words of {self.word_bytes} bytes "
+                f"in {self.banks} banks"
             )
 
     def home(self, tensor: str) -> Home:
@@ -282,7 +295,9 @@ class PhaseTime:
 
     def __post_init__(self) -> None:
         if self.bound not in BOUNDS:
-            raise ScheduleError(f"Prediction of {self.phase}: bound must be one of {', '.join(BOUNDS)}, not {self.bound!r}")
+            raise ScheduleError(
+                f"Prediction of {self.phase}: bound must be one of {', '.join(BOUNDS)}, not {self.bound!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -335,9 +350,13 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
-            raise ScheduleError(f"Schedule {self.name} has version {self.version}, but this program reads version {VERSION}")
+            raise ScheduleError(
+                f"Schedule {self.name} has version {self.version}, but this program reads version {VERSION}"
+            )
         if self.clock_mhz <= 0:
-            raise ScheduleError(f"Schedule {self.name}: clock_mhz must be positive, not {self.clock_mhz!r}")
+            raise ScheduleError(
+                f"Schedule {self.name}: clock_mhz must be positive, not {self.clock_mhz!r}"
+            )
 
     @cached_property
     def problem(self) -> Problem:
@@ -386,7 +405,11 @@ class Schedule:
                         homes = content.pop("homes")
                         lines.append(f"  {flow(name)}:")
                         lines += [f"    {k}: {flow(v)}" for k, v in content.items()]
-                        lines += ["    homes:", *(f"    - {flow(row)}" for row in homes)] if homes else ["    homes: []"]
+                        lines += (
+                            ["    homes:", *(f"    - {flow(row)}" for row in homes)]
+                            if homes
+                            else ["    homes: []"]
+                        )
                     else:
                         lines.append(f"  {flow(name)}: {flow(content)}")
             elif key == "predicted":
@@ -408,14 +431,20 @@ class Schedule:
         return restore(cls, parse(text), "Schedule")
 
     def diff(self, other: Schedule) -> list[str]:
-        """What is different in ``other``, a line each: ``-`` gone, ``+`` new, ``~`` changed; empty if they are equal."""
+        """What is different in ``other``, a line each: ``-`` gone, ``+`` new, ``~`` changed."""
         return list(differences(plain(self), plain(other)))
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {len(self.phases)} phases, {len(self.tasks)} tasks at {self.clock_mhz:g} MHz"]
+        lines = [
+            f"{self.name}: {len(self.phases)} phases, {len(self.tasks)} tasks at {self.clock_mhz:g} MHz"
+        ]
         for phase in self.phases:
             run = ", ".join(f"{task} on {'+'.join(units)}" for task, units in phase.run)
-            lines.append(f"  {phase.section:<8}{phase.id:<12}{phase.pattern:<14}{run}{'' if phase.barrier else '  (no wait)'}")
-        for p in self.predicted:
-            lines.append(f"  {p.tokens} tokens after {p.past}: {p.total:,} cycles, lanes busy {p.lane_use:.1%}")
+            lines.append(
+                f"  {phase.section:<8}{phase.id:<12}{phase.pattern:<14}{run}{'' if phase.barrier else '  (no wait)'}"
+            )
+        lines.extend(
+            f"  {p.tokens} tokens after {p.past}: {p.total:,} cycles, lanes busy {p.lane_use:.1%}"
+            for p in self.predicted
+        )
         return "\n".join(lines)

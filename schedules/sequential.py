@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from schedules.cycles import Pass, predict
 from schedules.errors import ScheduleError
@@ -102,7 +103,9 @@ def _template(machine: Machine) -> Template:
     for op, unit in UNITS.items():
         units.setdefault(unit, []).append(op)
     return Template(
-        cores=(Core(CORE, machine.array, machine.pe, (machine.tokens, machine.lanes, machine.lanes)),),
+        cores=(
+            Core(CORE, machine.array, machine.pe, (machine.tokens, machine.lanes, machine.lanes)),
+        ),
         sfus=tuple(Sfu(unit, tuple(ops), machine.lanes) for unit, ops in units.items()),
         mem=(Memory(MEMORY, machine.ports, machine.port_rate, machine.memory_latency),),
         limits=Limits(machine.chunk, machine.context, machine.slots, RECONFIGURATION),
@@ -131,7 +134,7 @@ def _follower(problem: Problem, section: Section, task: Task) -> Task | None:
         return None
     reader = readers[0]
     behind = task.op == "matmul" and reader.op in STREAMED
-    inside = (task.op, reader.op) in zip(ATTENTION, ATTENTION[1:], strict=False)
+    inside = (task.op, reader.op) in list(pairwise(ATTENTION))
     return reader if behind or inside else None
 
 
@@ -144,8 +147,12 @@ def _order(problem: Problem, section: Section) -> list[_Group]:
     while waiting:
         ready = [g for g in waiting if g.needs & inside <= done]
         if not ready:
-            raise ScheduleError(f"Section {section.name}: {waiting[0].name} waits for what comes after it")
-        chosen = next((g for g in ready if any(problem.tensor(o).kind == "cache" for o in g.made)), ready[0])
+            raise ScheduleError(
+                f"Section {section.name}: {waiting[0].name} waits for what comes after it"
+            )
+        chosen = next(
+            (g for g in ready if any(problem.tensor(o).kind == "cache" for o in g.made)), ready[0]
+        )
         waiting.remove(chosen)
         ordered.append(chosen)
         done |= chosen.made
@@ -226,7 +233,9 @@ def _live(problem: Problem, phases: Sequence[Phase]) -> dict[str, tuple[int, int
         live[tensor] = (min(old[0], first), max(old[1], last))
 
     for index, phase in enumerate(phases):
-        carries = {c.tensor: c for s in problem.sections if s.name == phase.section for c in s.carries}
+        carries = {
+            c.tensor: c for s in problem.sections if s.name == phase.section for c in s.carries
+        }
         for carry in carries.values():
             if index == starts[phase.section]:
                 extend(carry.tensor, index, index)
@@ -281,7 +290,13 @@ def _spot(
     """
     sources = _sources(problem, tensor)
     maker = problem.task(sources[-1])
-    writer = "residual" if _buffer(problem, tensor) == "residual" else maker.op if maker.op == "layernorm" else CORE
+    writer = (
+        "residual"
+        if _buffer(problem, tensor) == "residual"
+        else maker.op
+        if maker.op == "layernorm"
+        else CORE
+    )
     for section in problem.sections:
         for carry in section.carries:
             same = {carry.tensor, carry.first, carry.following}
@@ -315,5 +330,7 @@ def _rings(problem: Problem, machine: Machine, phases: Sequence[Phase]) -> tuple
                 elif kind in ("weight", "input"):
                     used["e" if task.op == "embedding" else "w"][tensor] = None
     return tuple(
-        Ring(name, MEMORY, machine.ring_bytes(name), tuple(tensors)) for name, tensors in used.items() if tensors
+        Ring(name, MEMORY, machine.ring_bytes(name), tuple(tensors))
+        for name, tensors in used.items()
+        if tensors
     )

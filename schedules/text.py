@@ -39,7 +39,9 @@ def plain(value: Any) -> Any:
                 data[_key(field)] = plain(content)
         return data
     if isinstance(value, tuple):
-        if value and all(isinstance(v, tuple) and len(v) == 2 and isinstance(v[1], tuple) for v in value):
+        if value and all(
+            isinstance(v, tuple) and len(v) == 2 and isinstance(v[1], tuple) for v in value
+        ):
             return {name: plain(content) for name, content in value}
         return [plain(item) for item in value]
     if isinstance(value, Fraction):
@@ -59,7 +61,9 @@ def restore(cls: type, data: Any, where: str) -> Any:
     values = {}
     for key, field in known.items():
         if key in data:
-            values[field.name] = _value(hints[field.name], data[key], f"{where}: {key}", field.metadata.get(NAMED))
+            values[field.name] = _value(
+                hints[field.name], data[key], f"{where}: {key}", bool(field.metadata.get(NAMED))
+            )
         elif field.default is dataclasses.MISSING:
             raise ScheduleError(f"{where}: field {key} is missing")
     return cls(**values)
@@ -78,7 +82,9 @@ def parse(text: str) -> dict[str, Any]:
     try:
         data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
-        raise ScheduleError(f"Schedule is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ScheduleError(
+            f"Schedule is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(data, dict):
         raise ScheduleError("Schedule must be a mapping with tensors, tasks and phases")
     return data
@@ -126,12 +132,14 @@ def _value(hint: Any, data: Any, where: str, named: bool = False) -> Any:
 
 def _tuple(arguments: tuple[Any, ...], data: Any, where: str, named: bool) -> tuple:
     item = arguments[0]
-    if named or typing.get_origin(item) is tuple and isinstance(data, dict):
+    if named or (typing.get_origin(item) is tuple and isinstance(data, dict)):
         if not isinstance(data, dict):
             raise ScheduleError(f"{where} must be a mapping by name, not {data!r}")
         if named:
             return tuple(
-                restore(item, {"name": name} | row if isinstance(row, dict) else row, f"{where} {name}")
+                restore(
+                    item, {"name": name} | row if isinstance(row, dict) else row, f"{where} {name}"
+                )
                 for name, row in data.items()
             )
         inner = typing.get_args(item)[1]

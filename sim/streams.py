@@ -25,7 +25,9 @@ async def start(dut: Any) -> None:
     await RisingEdge(dut.clk)
 
 
-async def put(dut: Any, stream: str, payloads: Iterable[int], busy: float = 1.0, seed: int = 0) -> None:
+async def put(
+    dut: Any, stream: str, payloads: Iterable[int], busy: float = 1.0, seed: int = 0
+) -> None:
     """Send ``payloads``; in each cycle without a pending transfer, valid rises with probability ``busy``."""
     rng = random.Random(seed)
     valid, ready = getattr(dut, f"{stream}__valid"), getattr(dut, f"{stream}__ready")
@@ -43,7 +45,9 @@ async def put(dut: Any, stream: str, payloads: Iterable[int], busy: float = 1.0,
         valid.value = 0
 
 
-async def get(dut: Any, stream: str, count: int, busy: float = 1.0, seed: int = 1, limit: int = 200_000) -> list[int]:
+async def get(
+    dut: Any, stream: str, count: int, busy: float = 1.0, seed: int = 1, limit: int = 200_000
+) -> list[int]:
     """Receive ``count`` payloads; ready is high with probability ``busy`` in each cycle.
 
     Raises

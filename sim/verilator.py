@@ -10,6 +10,7 @@ from pathlib import Path
 
 __all__ = ["environment", "root", "version"]
 
+
 def root() -> Path:
     """Folder of the installed Verilator.
 

@@ -29,7 +29,12 @@ class Bench(Unit):
         return m
 
 
-def run_bench(units: Mapping[str, Unit], test_module: str, folder: Path, extra_env: Mapping[str, str] | None = None) -> None:
+def run_bench(
+    units: Mapping[str, Unit],
+    test_module: str,
+    folder: Path,
+    extra_env: Mapping[str, str] | None = None,
+) -> None:
     """Emit ``units`` on one bench, build it with Verilator, run the cocotb tests of ``test_module``.
 
     ``test_module`` is a module name below tests/, e.g. ``cocotb_arrays`` for tests/hw/cocotb_arrays.py next to

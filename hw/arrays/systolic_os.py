@@ -74,7 +74,9 @@ class SystolicOsArray(Engine):
             + waiting
             + rows * self.outputs * self.acc_bits,
             ff=pes * (operands + (self.stages - 1) * dot + self.acc_bits)
-            + rows * self.outputs * self.acc_bits,
+            + rows * self.outputs * self.acc_bits
+            + self.i.payload.shape().size
+            + 3 * self.tokens * (self.tokens // 2 + self.outputs + self.stages + 1),
             bram=0,
         )
 

@@ -32,7 +32,9 @@ class BankedBuffer(TemplateUnit):
 
     def __init__(self, *, banks: int, depth: int, width: int, style: str = "block") -> None:
         if banks < 1 or depth < 1 or width < 1:
-            raise ValueError(f"Banks, depth and width must be at least 1, not {banks!r}, {depth!r}, {width!r}")
+            raise ValueError(
+                f"Banks, depth and width must be at least 1, not {banks!r}, {depth!r}, {width!r}"
+            )
         if style not in ("block", "ultra"):
             raise ValueError(f"Style must be 'block' or 'ultra', not {style!r}")
         self._banks, self._depth, self._width, self._style = banks, depth, width, style

@@ -62,19 +62,34 @@ class CoreConfig:
     kv_head_stripes: int
 
     def __post_init__(self) -> None:
-        for name, least in (("tokens", 1), ("lanes", 8), ("slots", 2), ("w_depth", 4), ("k_depth", 4), ("v_depth", 4)):
+        for name, least in (
+            ("tokens", 1),
+            ("lanes", 8),
+            ("slots", 2),
+            ("w_depth", 4),
+            ("k_depth", 4),
+            ("v_depth", 4),
+        ):
             value = getattr(self, name)
             if value < least or not _power_of_two(value):
                 raise ValueError(f"{name} must be a power of two, at least {least}, not {value!r}")
         for name in ("width", "ffn", "head_size"):
             if getattr(self, name) % self.lanes:
-                raise ValueError(f"{name} must be a multiple of the {self.lanes} lanes, not {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be a multiple of the {self.lanes} lanes, not {getattr(self, name)!r}"
+                )
         if not _power_of_two(self.head_size // self.lanes):
-            raise ValueError(f"head_size must be a power of two times {self.lanes} lanes, not {self.head_size!r}")
+            raise ValueError(
+                f"head_size must be a power of two times {self.lanes} lanes, not {self.head_size!r}"
+            )
         if self.heads * self.head_size != self.width:
-            raise ValueError(f"heads * head_size must be width, not {self.heads} * {self.head_size} for {self.width}")
+            raise ValueError(
+                f"heads * head_size must be width, not {self.heads} * {self.head_size} for {self.width}"
+            )
         if self.chunk % self.tokens or not self.chunk:
-            raise ValueError(f"chunk must be a multiple of {self.tokens} tokens, not {self.chunk!r}")
+            raise ValueError(
+                f"chunk must be a multiple of {self.tokens} tokens, not {self.chunk!r}"
+            )
         if not _power_of_two(self.stripe_bytes) or self.stripe_bytes < 2 * self.lanes:
             raise ValueError(
                 f"ports * port_bytes must be a power of two, at least {2 * self.lanes} bytes, not {self.stripe_bytes}"

@@ -24,7 +24,9 @@ def saturate(value: Any, bits: int) -> Any:
     top = value[bits - 1 :]
     fits = (top.all() | ~top.any()) if len(top) > 1 else Const(1)
     sign = value[-1]
-    return Mux(fits, value[:bits], Cat(Const(0, bits - 1) | Mux(sign, 0, (1 << (bits - 1)) - 1), sign))
+    return Mux(
+        fits, value[:bits], Cat(Const(0, bits - 1) | Mux(sign, 0, (1 << (bits - 1)) - 1), sign)
+    )
 
 
 class Drain(Unit):
@@ -147,8 +149,12 @@ class Drain(Unit):
         with m.If(head.by_row):
             m.d.comb += [
                 requantise.i.p.bias.as_value().eq(0),
-                requantise.i.p.multiplier.as_value().eq(self.r_multiplier.word_select(row, 16).replicate(lanes)),
-                requantise.i.p.shift.as_value().eq(self.r_shift.word_select(row, 6).replicate(lanes)),
+                requantise.i.p.multiplier.as_value().eq(
+                    self.r_multiplier.word_select(row, 16).replicate(lanes)
+                ),
+                requantise.i.p.shift.as_value().eq(
+                    self.r_shift.word_select(row, 6).replicate(lanes)
+                ),
             ]
         with m.Else():
             m.d.comb += [
@@ -161,7 +167,9 @@ class Drain(Unit):
         out = data.View(tag_layout, requantise.o.p.tag)
         y = requantise.o.p.y.as_value()
         narrow = Signal(lanes * 8)
-        m.d.comb += narrow.eq(Cat(saturate(y.word_select(k, 16).as_signed(), 8) for k in range(lanes)))
+        m.d.comb += narrow.eq(
+            Cat(saturate(y.word_select(k, 16).as_signed(), 8) for k in range(lanes))
+        )
         fire, token = Signal(), Signal(range(c.chunk))
         m.d.comb += [
             fire.eq(requantise.o.valid & requantise.o.ready),
@@ -212,13 +220,18 @@ class Drain(Unit):
                 m.d.comb += [simple.eq(fire), self.logit.valid.eq(requantise.o.valid)]
 
         # -- scores: how many columns of this chunk the row may see; the item follows its last row
-        before, left = Signal(range(c.context + c.lanes + 1)), Signal(signed(c.context.bit_length() + 3))
+        before, left = (
+            Signal(range(c.context + c.lanes + 1)),
+            Signal(signed(c.context.bit_length() + 3)),
+        )
         m.d.comb += [
             before.eq(out.tile.chunk * lanes),
             left.eq(out.tile.columns + out.row - before),
             self.score.limit.eq(Mux(left < 0, 0, Mux(left > lanes, lanes, left))),
         ]
-        m.submodules.items = items = fifo.SyncFIFOBuffered(width=len(self.item.payload.as_value()), depth=c.slots)
+        m.submodules.items = items = fifo.SyncFIFOBuffered(
+            width=len(self.item.payload.as_value()), depth=c.slots
+        )
         item = data.View(self.item.payload.shape(), items.w_data)
         m.d.comb += [
             item.slot.eq(out.tile.slot),
@@ -237,7 +250,9 @@ class Drain(Unit):
             m.d.sync += [late.eq(out), late_delta.eq(y), self.x_waddr.eq(self.x_raddr)]
         total = Cat(
             saturate(
-                self.x_rdata.word_select(k, 16).as_signed() + late_delta.word_select(k, 16).as_signed(), 16
+                self.x_rdata.word_select(k, 16).as_signed()
+                + late_delta.word_select(k, 16).as_signed(),
+                16,
             )
             for k in range(lanes)
         )

@@ -106,7 +106,9 @@ class Embed(Unit):
             with m.State("ASK WPE"):
                 m.d.comb += [
                     self.descriptor.valid.eq(1),
-                    self.descriptor.p.stripe.eq(c.wpe_at + (self.position + row) * c.row_stripes + part),
+                    self.descriptor.p.stripe.eq(
+                        c.wpe_at + (self.position + row) * c.row_stripes + part
+                    ),
                 ]
                 with m.If(self.descriptor.ready):
                     m.next = "TAKE WTE"

@@ -283,7 +283,11 @@ class Feeder(Unit):
                         m.next = "HEADER"
 
             with m.State("HEADER"):
-                m.d.comb += [want.eq(header_room), offered_kind.eq(Beat.HEADER), offered.buffer.eq(next_buffer)]
+                m.d.comb += [
+                    want.eq(header_room),
+                    offered_kind.eq(Beat.HEADER),
+                    offered.buffer.eq(next_buffer),
+                ]
                 m.d.comb += self.waiting.eq(~header_room)
                 with m.If(issue):
                     m.d.comb += free("w", 1)

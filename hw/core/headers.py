@@ -33,10 +33,19 @@ class HeaderBuffers(TemplateUnit):
 
     def __init__(self, *, buffers: int, tiles: int, lanes: int, beat_bytes: int) -> None:
         if 8 * tiles * lanes > beat_bytes:
-            raise ValueError(f"A beat of {beat_bytes} bytes cannot hold {tiles} headers of {8 * lanes} bytes")
+            raise ValueError(
+                f"A beat of {beat_bytes} bytes cannot hold {tiles} headers of {8 * lanes} bytes"
+            )
         if buffers < 2 or tiles < 1:
-            raise ValueError(f"Buffers must be at least 2 and tiles 1, not {buffers!r} and {tiles!r}")
-        self._buffers, self._tiles, self._lanes, self._beat_bytes = buffers, tiles, lanes, beat_bytes
+            raise ValueError(
+                f"Buffers must be at least 2 and tiles 1, not {buffers!r} and {tiles!r}"
+            )
+        self._buffers, self._tiles, self._lanes, self._beat_bytes = (
+            buffers,
+            tiles,
+            lanes,
+            beat_bytes,
+        )
         super().__init__(
             {
                 "w_en": In(1),

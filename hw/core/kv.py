@@ -77,7 +77,11 @@ class KeyValueWriter(Unit):
                     m.d.comb += start.eq(c.k_at)
                 m.d.sync += [
                     self.write.p.stripe.eq(
-                        start + self.offset + head * c.kv_head_stripes + beat * c.beat_stripes + (byte >> stripe_bits)
+                        start
+                        + self.offset
+                        + head * c.kv_head_stripes
+                        + beat * c.beat_stripes
+                        + (byte >> stripe_bits)
                     ),
                     self.write.p.data.eq(self.rows.p.data.replicate(words)),
                     self.write.p.strobe.eq(

@@ -54,7 +54,9 @@ def round_shift(x: Ints, shift: Ints | int) -> Ints:
     return ((x >> (shift - 1)) + 1) >> 1
 
 
-def requantise(acc: Ints, bias: Ints | int, multiplier: Ints | int, shift: Ints | int, bits: int) -> Ints:
+def requantise(
+    acc: Ints, bias: Ints | int, multiplier: Ints | int, shift: Ints | int, bits: int
+) -> Ints:
     """``clamp(round_half_up((acc + bias) * multiplier / 2**shift))``.
 
     Parameters
@@ -118,7 +120,9 @@ def layernorm(x: Ints, gamma: Ints, beta: Ints, gamma_shift: int, epsilon: int) 
     d = x.shape[0]
     total, squares = int(x.sum()), int((x * x).sum())
     r, e = rsqrt(d * squares - total * total + epsilon)
-    n = round_shift((d * x - total) * r, 13 + e)  # 10 fraction bits, within 18 bits for d up to 16384
+    n = round_shift(
+        (d * x - total) * r, 13 + e
+    )  # 10 fraction bits, within 18 bits for d up to 16384
     return clamp(round_shift(n * gamma + (np.asarray(beta, np.int64) << 10), gamma_shift + 10), 8)
 
 

@@ -201,7 +201,7 @@ class TestDamage:
     def test_another_model(self, tmp_path: Path) -> None:
         message = failure(folder(tmp_path, arrays()), load_model_card("gpt2-medium"))
         assert "config.json: n_layer is 2, but model gpt2-medium has layers 24" in message
-        assert message.endswith("; tensor wte.weight has shape 17 x 12, not 50257 x 1024")
+        assert message.endswith("; tensor wte.weight has shape [17, 12], not [50257, 1024]")
 
     def test_missing_tensor(self, tmp_path: Path) -> None:
         tensors = arrays()

@@ -312,7 +312,12 @@ class TestPhaseBeats:
 
     def test_headers_share_a_beat(self) -> None:
         head = phase_beats(load_model_card("gpt2-medium"), 64)["lm_head"]
-        assert (head.tiles, head.header, head.header_tiles, head.total) == (786, 1, 8, 786 * 16 + 99)
+        assert (head.tiles, head.header, head.header_tiles, head.total) == (
+            786,
+            1,
+            8,
+            786 * 16 + 99,
+        )
         kinds = [item.kind for item in head.items()]
         assert kinds[:10] == ["header", *["tile"] * 8, "header"]
         assert kinds[-3:] == ["header", "tile", "tile"]

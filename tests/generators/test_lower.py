@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,9 @@ class TestLower:
         start, layer, head = problem.sections
         assert (start.tasks, layer.repeat, head.answer) == (("embed",), 4, True)
         assert head.tasks == ("ln_f", "lm_head", "argmax")
-        assert [(c.tensor, c.first, c.following) for c in layer.carries] == [("x", "embed", "add_2")]
+        assert [(c.tensor, c.first, c.following) for c in layer.carries] == [
+            ("x", "embed", "add_2")
+        ]
 
     @pytest.mark.parametrize(("tokens", "past"), [(1, 0), (1, 200), (128, 0), (7, 60)])
     def test_same_work(self, model: Model, tokens: int, past: int) -> None:
@@ -68,7 +71,8 @@ class TestLower:
 
     def test_layers_that_differ(self, model: Model) -> None:
         tasks = tuple(
-            t.model_copy(update={"attributes": (("eps", 0.5),)}) if t.name == "h2.ln_1" else t for t in model.tasks
+            t.model_copy(update={"attributes": (("eps", 0.5),)}) if t.name == "h2.ln_1" else t
+            for t in model.tasks
         )
         with pytest.raises(ScheduleError, match="Layer 2 of tiny-gpt2 is not like layer 0"):
             lower(model.model_copy(update={"tasks": tasks}))
@@ -77,7 +81,7 @@ class TestLower:
 def expected(c: CoreConfig) -> Program:
     """The program of a GPT-2, written down by hand."""
     d, ffn, width = c.width_words, c.ffn_words, c.width // c.lanes
-    norm = {"source": 0, "source_stride": d, "k_words": d}
+    norm: dict[str, Any] = {"source": 0, "source_stride": d, "k_words": d}
     query, context = c.groups * d, 2 * c.groups * d
     return Program(
         layer_start=1,
@@ -114,7 +118,13 @@ def expected(c: CoreConfig) -> Program:
 
 class TestProgram:
     @pytest.mark.parametrize(
-        ("name", "board"), [("tiny-gpt2", "sim-small"), ("gpt2-medium", "u280"), ("gpt2-xl", "u280"), ("gpt2", "kv260")]
+        ("name", "board"),
+        [
+            ("tiny-gpt2", "sim-small"),
+            ("gpt2-medium", "u280"),
+            ("gpt2-xl", "u280"),
+            ("gpt2", "kv260"),
+        ],
     )
     def test_gpt2(self, name: str, board: str) -> None:
         schedule, config = schedule_of(name, board)
@@ -139,18 +149,24 @@ class TestProgram:
 
         def moved(tensor: str, offset: int) -> Schedule:
             buffer, _ = schedule.home(tensor)
-            homes = tuple(replace(h, offset=offset) if h.tensor == tensor else h for h in buffer.homes)
+            homes = tuple(
+                replace(h, offset=offset) if h.tensor == tensor else h for h in buffer.homes
+            )
             other = tuple(replace(b, homes=homes) if b == buffer else b for b in schedule.buffers)
             return replace(schedule, buffers=other)
 
-        with pytest.raises(ScheduleError, match="Tensor q starts at word 0, but its unit uses word 256"):
+        with pytest.raises(
+            ScheduleError, match="Tensor q starts at word 0, but its unit uses word 256"
+        ):
             program(moved("q", 0), config)
         steps = {s.name: s for s in program(moved("gelu", 0), config).steps}
         assert steps["fc1"].target == steps["fc2"].source == 0
 
     def test_another_core(self, tiny: tuple[Schedule, CoreConfig]) -> None:
         schedule, config = tiny
-        with pytest.raises(ScheduleError, match="4 banks of 8 bytes, but the core's activations are in 2 banks"):
+        with pytest.raises(
+            ScheduleError, match="4 banks of 8 bytes, but the core's activations are in 2 banks"
+        ):
             program(schedule, replace(config, tokens=2))
 
 
@@ -172,5 +188,7 @@ class TestMeasure:
         u280 = measure(config_of("gpt2-medium", "u280"), target.load("u280"))
         assert u280.port_rate == 64 and u280.bytes_per_cycle == 2048
         board = target.load("sim-small")
-        slow = board.model_copy(update={"memory": board.memory.model_copy(update={"bandwidth_gbps": 6.4})})
+        slow = board.model_copy(
+            update={"memory": board.memory.model_copy(update={"bandwidth_gbps": 6.4})}
+        )
         assert measure(config_of("tiny-gpt2", "sim-small"), slow).port_rate == Fraction(16)

@@ -53,8 +53,14 @@ class TestCoreConfig:
             ({"head_size": 24, "heads": 2}, "head_size must be a power of two times 8"),
             ({"chunk": 7}, "chunk must be a multiple of 2 tokens"),
             ({"port_bytes": 64}, "a beat of 64 bytes must be a whole number of stripes of 128"),
-            ({"k_depth": 8}, "k_depth must hold one head's context, 10 beats: of 8 beats a reader can hold 6"),
-            ({"w_depth": 8}, "w_depth must hold the longest tile, 8 beats: of 8 beats a reader can hold 6"),
+            (
+                {"k_depth": 8},
+                "k_depth must hold one head's context, 10 beats: of 8 beats a reader can hold 6",
+            ),
+            (
+                {"w_depth": 8},
+                "w_depth must hold the longest tile, 8 beats: of 8 beats a reader can hold 6",
+            ),
         ],
     )
     def test_init_wrong(self, change, message) -> None:
@@ -69,7 +75,8 @@ class TestKeyValueWriter:
         dut = KeyValueWriter(CONFIG)
         past, layer = 19, 2
         rows = [
-            (draw.randrange(2), draw.randrange(8), draw.randrange(6), draw.randbytes(8)) for _ in range(200)
+            (draw.randrange(2), draw.randrange(8), draw.randrange(6), draw.randbytes(8))
+            for _ in range(200)
         ]
         memory = np.zeros(MAP.total_bytes, np.uint8)
 
@@ -79,7 +86,12 @@ class TestKeyValueWriter:
             for value, token, chunk, data in rows:
                 while draw.random() < idle:
                     await ctx.tick()
-                payload = {"value": value, "token": token, "chunk": chunk, "data": int.from_bytes(data, "little")}
+                payload = {
+                    "value": value,
+                    "token": token,
+                    "chunk": chunk,
+                    "data": int.from_bytes(data, "little"),
+                }
                 ctx.set(dut.rows.payload, payload | {"phase": 0})
                 ctx.set(dut.rows.valid, 1)
                 await ctx.tick().until(dut.rows.ready)
@@ -90,9 +102,11 @@ class TestKeyValueWriter:
                 while draw.random() < stall:
                     await ctx.tick()
                 ctx.set(dut.write.ready, 1)
-                stripe, data, strobe = await ctx.tick().sample(
-                    dut.write.p.stripe, dut.write.p.data, dut.write.p.strobe
-                ).until(dut.write.valid)
+                stripe, data, strobe = (
+                    await ctx.tick()
+                    .sample(dut.write.p.stripe, dut.write.p.data, dut.write.p.strobe)
+                    .until(dut.write.valid)
+                )
                 ctx.set(dut.write.ready, 0)
                 for byte in range(MAP.stripe_bytes):
                     if strobe >> byte & 1:
@@ -170,7 +184,10 @@ class TestEmbed:
             while ctx.get(dut.busy):
                 ctx.set(dut.descriptor.ready, int(draw.random() >= idle))
                 *_, valid, ready, stripe, count = await ctx.tick().sample(
-                    dut.descriptor.valid, dut.descriptor.ready, dut.descriptor.p.stripe, dut.descriptor.p.count
+                    dut.descriptor.valid,
+                    dut.descriptor.ready,
+                    dut.descriptor.p.stripe,
+                    dut.descriptor.p.count,
                 )
                 if valid and ready:
                     assert count == 1

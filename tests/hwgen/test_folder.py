@@ -217,7 +217,7 @@ class TestMistakes:
     ) -> None:
         err = self.refused(tmp_path, capsys, "tiny-gpt2", "--weights-from", str(folder))
         assert "config.json: n_layer is 2, but model tiny-gpt2 has layers 4; " in err
-        assert err.endswith("tensor transformer.wte.weight has shape 300 x 64, not 128 x 64\n")
+        assert err.endswith("tensor transformer.wte.weight has shape [300, 64], not [128, 64]\n")
 
     def test_a_tensor_of_another_shape(
         self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -227,8 +227,8 @@ class TestMistakes:
         config = json.loads((model / "config.json").read_text()) | {"vocab_size": 301}
         (model / "config.json").write_text(json.dumps(config))
         err = self.refused(tmp_path, capsys, model)
-        assert "tensor transformer.wte.weight has shape 300 x 64" in err
-        assert "but model mine needs 301 x 64" in err
+        assert "tensor transformer.wte.weight has shape [300, 64]" in err
+        assert "but model mine needs [301, 64]" in err
 
     def test_a_tokenizer_of_another_model(
         self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

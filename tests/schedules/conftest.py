@@ -10,7 +10,9 @@ from schedules.schedule import Schedule
 from schedules.sequential import sequential
 
 
-def network(layers: int = 3, width: int = 32, heads: int = 2, ffn: int = 64, vocabulary: int = 40) -> Problem:
+def network(
+    layers: int = 3, width: int = 32, heads: int = 2, ffn: int = 64, vocabulary: int = 40
+) -> Problem:
     """A decoder like GPT-2: embedding, layers that are alike, a head."""
     wide = {"dtype": "i16"}
     weights: list[Tensor] = []
@@ -23,7 +25,9 @@ def network(layers: int = 3, width: int = 32, heads: int = 2, ffn: int = 64, voc
         return Task(name, "matmul", (x, weight(f"{name}.w", k, n)), (name,), "L", n, k)
 
     def norm(name: str, x: str, rows: int | str = "L") -> Task:
-        return Task(name, "layernorm", (x, weight(f"{name}.w", width, dtype="i16")), (name,), rows, width)
+        return Task(
+            name, "layernorm", (x, weight(f"{name}.w", width, dtype="i16")), (name,), rows, width
+        )
 
     tables = (weight("wte", vocabulary, width, dtype="i16"), weight("wpe", 64, width, dtype="i16"))
     head = width // heads
@@ -45,7 +49,15 @@ def network(layers: int = 3, width: int = 32, heads: int = 2, ffn: int = 64, voc
     )
     last = (
         norm("ln_f", "add_2", 1),
-        Task("lm_head", "matmul", ("ln_f", weight("lm_head.w", width, vocabulary)), ("lm_head",), 1, vocabulary, width),
+        Task(
+            "lm_head",
+            "matmul",
+            ("ln_f", weight("lm_head.w", width, vocabulary)),
+            ("lm_head",),
+            1,
+            vocabulary,
+            width,
+        ),
         Task("argmax", "argmax", ("lm_head",), ("argmax",), 1, vocabulary),
     )
     embed = Task("embed", "embedding", ("tokens", *tables), ("embed",), "L", width)
@@ -71,7 +83,12 @@ def network(layers: int = 3, width: int = 32, heads: int = 2, ffn: int = 64, voc
         (embed, *layer, *last),
         (
             Section("start", ("embed",)),
-            Section("layer", tuple(t.name for t in layer), layers, carries=(Carry("x", "embed", "add_2"),)),
+            Section(
+                "layer",
+                tuple(t.name for t in layer),
+                layers,
+                carries=(Carry("x", "embed", "add_2"),),
+            ),
             Section("head", tuple(t.name for t in last), answer=True),
         ),
     )

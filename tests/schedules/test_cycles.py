@@ -38,7 +38,9 @@ class TestClosedForms:
         assert found["proj"] == busy + way + fast.residual_latency
         gelu = (2 * tiles) * (groups * words + 1) + 1
         assert found["fc1"] == gelu + 1 + way + fast.activation_latency
-        assert found["fc2"] == tiles * (groups * 2 * words + 1) + 1 + way + fast.residual_latency + 1
+        assert (
+            found["fc2"] == tiles * (groups * 2 * words + 1) + 1 + way + fast.residual_latency + 1
+        )
 
     def test_layernorm(self, problem, fast: Machine) -> None:
         schedule = sequential(problem, fast, clock_mhz=1.0)
@@ -49,7 +51,9 @@ class TestClosedForms:
     def test_embedding(self, problem, fast: Machine) -> None:
         """Row after row: token, then two rows of tables, each once through memory and word by word."""
         schedule = sequential(problem, fast, clock_mhz=1.0)
-        one, two, three = (cycles(schedule, fast, Pass(n, answer=False))["embed"] for n in (1, 2, 3))
+        one, two, three = (
+            cycles(schedule, fast, Pass(n, answer=False))["embed"] for n in (1, 2, 3)
+        )
         trip = fast.request_latency + fast.memory_latency + fast.stream_latency
         assert three - two == (trip + 4) + (trip + 8)
         assert one < two < three
@@ -64,7 +68,9 @@ class TestClosedForms:
 
 
 class TestEverywhere:
-    @pytest.mark.parametrize("shape", [Pass(1), Pass(5), Pass(16, 3), Pass(2, 0, False), Pass(1, 63), Pass(1, 7)])
+    @pytest.mark.parametrize(
+        "shape", [Pass(1), Pass(5), Pass(16, 3), Pass(2, 0, False), Pass(1, 63), Pass(1, 7)]
+    )
     def test_phases_fill_the_pass(self, schedule: Schedule, machine: Machine, shape: Pass) -> None:
         found = predict(schedule, machine, shape)
         assert sum(t.cycles for t in found.phases) == found.total
@@ -88,7 +94,9 @@ class TestEverywhere:
         one, two, three = (play(schedule, machine, prompt=9, repeat=n).cycles for n in (1, 2, 3))
         assert abs((three - two) - (two - one)) < 0.1 * (two - one)
 
-    def test_slower_machines_take_longer(self, schedule: Schedule, machine: Machine, make_machine) -> None:
+    def test_slower_machines_take_longer(
+        self, schedule: Schedule, machine: Machine, make_machine
+    ) -> None:
         def total(**changes) -> int:
             return play(schedule, make_machine(**changes), prompt=16, generate=3).cycles
 
@@ -102,7 +110,9 @@ class TestEverywhere:
 
     def test_rows_that_leave_slower_than_tiles_come(self, problem, make_machine) -> None:
         """Four token rows leave a tile of two beats in four cycles."""
-        wide = make_machine(tokens=4, port_bytes=64, port_rate=Fraction(64), embed_words=4, row_stripes=1)
+        wide = make_machine(
+            tokens=4, port_bytes=64, port_rate=Fraction(64), embed_words=4, row_stripes=1
+        )
         schedule = sequential(problem, wide, clock_mhz=1.0)
         run = play(schedule, wide, prompt=16)
         items, tiles = 2 * 4, 2 * (1 + 1 + 2 + 2)  # heads, groups; tiles of scores
@@ -113,7 +123,10 @@ class TestEverywhere:
         assert predict(schedule, machine, Pass(11, 4)) == predict(schedule, machine, Pass(11, 4))
 
     def test_what_does_not_fit(self, schedule: Schedule, machine: Machine) -> None:
-        with pytest.raises(ScheduleError, match="60 cached, 9 of the prompt and 0 to generate exceed the context of 64"):
+        with pytest.raises(
+            ScheduleError,
+            match="60 cached, 9 of the prompt and 0 to generate exceed the context of 64",
+        ):
             play(schedule, machine, prompt=9, generate=0, position=60)
         with pytest.raises(ScheduleError, match="needs a prompt, not 0 tokens"):
             play(schedule, machine, prompt=0)
@@ -135,7 +148,9 @@ class TestIdeal:
 def test_machine_is_checked(make_machine) -> None:
     with pytest.raises(ScheduleError, match="lanes must be at least 1, not 0"):
         make_machine(lanes=0)
-    with pytest.raises(ScheduleError, match="a port of 16 bytes carries at most that in a cycle, not 17"):
+    with pytest.raises(
+        ScheduleError, match="a port of 16 bytes carries at most that in a cycle, not 17"
+    ):
         make_machine(port_rate=Fraction(17))
     with pytest.raises(ScheduleError, match="a beat of 64 bytes must be whole stripes of 96 bytes"):
         make_machine(port_bytes=32, ports=3)

@@ -19,7 +19,9 @@ def phases(schedule: Schedule, **changes: dict) -> Schedule:
     """Change phases by id."""
     return replace(
         schedule,
-        phases=tuple(replace(p, **changes[p.id]) if p.id in changes else p for p in schedule.phases),
+        phases=tuple(
+            replace(p, **changes[p.id]) if p.id in changes else p for p in schedule.phases
+        ),
     )
 
 
@@ -27,7 +29,9 @@ def edge(schedule: Schedule, tensor: str, to: str, **changes) -> Schedule:
     """Change the edges of a tensor to a task."""
     return replace(
         schedule,
-        edges=tuple(replace(e, **changes) if (e.tensor, e.to) == (tensor, to) else e for e in schedule.edges),
+        edges=tuple(
+            replace(e, **changes) if (e.tensor, e.to) == (tensor, to) else e for e in schedule.edges
+        ),
     )
 
 
@@ -36,7 +40,9 @@ def home(schedule: Schedule, tensor: str, **changes) -> Schedule:
     return replace(
         schedule,
         buffers=tuple(
-            replace(b, homes=tuple(replace(h, **changes) if h.tensor == tensor else h for h in b.homes))
+            replace(
+                b, homes=tuple(replace(h, **changes) if h.tensor == tensor else h for h in b.homes)
+            )
             for b in schedule.buffers
         ),
     )
@@ -61,10 +67,16 @@ def test_the_schedule_itself_is_legal(schedule: Schedule) -> None:
 
 class TestPhases:
     def test_unknown_section(self, schedule: Schedule) -> None:
-        refused(phases(schedule, q={"section": "layers"}), "Phase q: section layers does not exist; did you mean layer")
+        refused(
+            phases(schedule, q={"section": "layers"}),
+            "Phase q: section layers does not exist; did you mean layer",
+        )
 
     def test_other_section(self, schedule: Schedule) -> None:
-        refused(phases(schedule, fc2={"section": "head"}), "Phase fc2 of section head runs task fc2 of another section")
+        refused(
+            phases(schedule, fc2={"section": "head"}),
+            "Phase fc2 of section head runs task fc2 of another section",
+        )
 
     def test_order_of_sections(self, schedule: Schedule) -> None:
         moved = replace(schedule, phases=(*schedule.phases[1:], schedule.phases[0]))
@@ -77,7 +89,10 @@ class TestPhases:
         refused(replace(schedule, phases=schedule.phases[:-1]), "Task lm_head runs in no phase")
 
     def test_two_phases_of_a_name(self, schedule: Schedule) -> None:
-        refused(replace(schedule, phases=(*schedule.phases, schedule.phases[-1])), "Two phases are called lm_head")
+        refused(
+            replace(schedule, phases=(*schedule.phases, schedule.phases[-1])),
+            "Two phases are called lm_head",
+        )
 
 
 class TestEdges:
@@ -97,7 +112,10 @@ class TestEdges:
         refused(replace(schedule, edges=(*schedule.edges, extra)), "fc2 does not read q from q")
 
     def test_reader_before_producer(self, schedule: Schedule) -> None:
-        refused(reordered(schedule, "ln_2", "fc1"), "Phase fc1 runs fc1, which reads ln_2 of ln_2 in phase ln_2, not before it")
+        refused(
+            reordered(schedule, "ln_2", "fc1"),
+            "Phase fc1 runs fc1, which reads ln_2 of ln_2 in phase ln_2, not before it",
+        )
 
     def test_reader_without_waiting(self, schedule: Schedule) -> None:
         refused(
@@ -120,7 +138,10 @@ class TestEdges:
 
     def test_stream_backwards(self, schedule: Schedule) -> None:
         run = schedule.phase("fc1").run
-        refused(phases(schedule, fc1={"run": run[::-1]}), "Phase fc1: gelu comes before fc1, whose stream it takes")
+        refused(
+            phases(schedule, fc1={"run": run[::-1]}),
+            "Phase fc1: gelu comes before fc1, whose stream it takes",
+        )
 
     def test_stream_of_nothing(self, schedule: Schedule) -> None:
         refused(edge(schedule, "fc1", "gelu", depth=0), "must hold at least one item, not 0")
@@ -129,52 +150,86 @@ class TestEdges:
         refused(edge(schedule, "gelu", "fc2", buffer="attic"), "buffer attic does not exist")
 
     def test_homeless(self, schedule: Schedule) -> None:
-        refused(edge(schedule, "gelu", "fc2", buffer="residual"), "gelu has no home in buffer residual")
+        refused(
+            edge(schedule, "gelu", "fc2", buffer="residual"), "gelu has no home in buffer residual"
+        )
 
     def test_unknown_memory(self, schedule: Schedule) -> None:
-        refused(edge(schedule, "k", "scores", mem="m9"), r"Edge k \(k to scores\): memory m9 does not exist")
+        refused(
+            edge(schedule, "k", "scores", mem="m9"),
+            r"Edge k \(k to scores\): memory m9 does not exist",
+        )
 
 
 class TestUnits:
     def test_unknown_unit(self, schedule: Schedule) -> None:
-        refused(phases(schedule, q={"run": (("q", ("c7",)),)}), "Phase q: unit c7 of task q does not exist")
+        refused(
+            phases(schedule, q={"run": (("q", ("c7",)),)}),
+            "Phase q: unit c7 of task q does not exist",
+        )
 
     def test_wrong_unit(self, schedule: Schedule) -> None:
-        refused(phases(schedule, ln_1={"run": (("ln_1", ("softmax",)),)}), "unit softmax cannot do layernorm")
-        refused(phases(schedule, ln_1={"run": (("ln_1", ("c0",)),)}), r"unit c0 cannot do layernorm \(task ln_1\)")
+        refused(
+            phases(schedule, ln_1={"run": (("ln_1", ("softmax",)),)}),
+            "unit softmax cannot do layernorm",
+        )
+        refused(
+            phases(schedule, ln_1={"run": (("ln_1", ("c0",)),)}),
+            r"unit c0 cannot do layernorm \(task ln_1\)",
+        )
 
     def test_no_unit(self, schedule: Schedule) -> None:
         refused(phases(schedule, q={"run": (("q", ()),)}), "Phase q: task q has no unit")
 
     def test_two_tasks_on_a_core(self, schedule: Schedule) -> None:
-        refused(phases(schedule, attention={"interleave": 0}), "Phase attention: unit c0 has two tasks, scores and context")
+        refused(
+            phases(schedule, attention={"interleave": 0}),
+            "Phase attention: unit c0 has two tasks, scores and context",
+        )
 
     def test_more_in_turns_than_the_stream_holds(self, schedule: Schedule) -> None:
-        refused(edge(schedule, "softmax", "context", depth=2), "holds 2 items, but phase attention runs 4 ahead")
+        refused(
+            edge(schedule, "softmax", "context", depth=2),
+            "holds 2 items, but phase attention runs 4 ahead",
+        )
 
     def test_more_in_turns_than_slots(self, schedule: Schedule) -> None:
         wide = edge(edge(schedule, "softmax", "context", depth=9), "scores", "softmax", depth=9)
-        refused(phases(wide, attention={"interleave": 9}), "runs 9 items ahead, but the template has 4 slots")
+        refused(
+            phases(wide, attention={"interleave": 9}),
+            "runs 9 items ahead, but the template has 4 slots",
+        )
 
     def test_in_turns_without_a_stream(self, schedule: Schedule) -> None:
         both = Phase("k", "layer", "task_parallel", (("k", ("c0",)), ("v", ("c0",))), interleave=2)
         merged = tuple(both if p.id == "k" else p for p in schedule.phases if p.id != "v")
-        refused(replace(schedule, phases=merged), "Phase k: k and v take turns, but no stream leads")
+        refused(
+            replace(schedule, phases=merged), "Phase k: k and v take turns, but no stream leads"
+        )
 
 
 class TestPatterns:
     def test_sequential_runs_one(self, schedule: Schedule) -> None:
-        refused(phases(schedule, fc1={"pattern": "sequential"}), "Phase fc1 is sequential and must run one task, not 2")
+        refused(
+            phases(schedule, fc1={"pattern": "sequential"}),
+            "Phase fc1 is sequential and must run one task, not 2",
+        )
 
     def test_parallel_runs_two(self, schedule: Schedule) -> None:
-        refused(phases(schedule, q={"pattern": "task_parallel"}), "Phase q is task_parallel and must run two or more")
+        refused(
+            phases(schedule, q={"pattern": "task_parallel"}),
+            "Phase q is task_parallel and must run two or more",
+        )
 
     def test_parallel_has_no_streams(self, schedule: Schedule) -> None:
         refused(phases(schedule, fc1={"pattern": "task_parallel"}), "without streams between them")
 
     def test_pipeline_needs_streams(self, schedule: Schedule) -> None:
         both = Phase("k", "layer", "pipeline", (("k", ("c0",)), ("v", ("c1",))))
-        template = replace(schedule.template, cores=(*schedule.template.cores, replace(schedule.template.cores[0], id="c1")))
+        template = replace(
+            schedule.template,
+            cores=(*schedule.template.cores, replace(schedule.template.cores[0], id="c1")),
+        )
         merged = tuple(both if p.id == "k" else p for p in schedule.phases if p.id != "v")
         refused(
             replace(schedule, phases=merged, template=template),
@@ -190,36 +245,64 @@ class TestBuffers:
         )
 
     def test_overwrites_what_is_still_read(self, schedule: Schedule) -> None:
-        refused(home(schedule, "add_1", replaces=""), "Phase proj: byte 0 of buffer residual belongs to")
+        refused(
+            home(schedule, "add_1", replaces=""), "Phase proj: byte 0 of buffer residual belongs to"
+        )
         # Only an addition, element by element, may overwrite what it reads.
-        refused(home(schedule, "x", live=("ln_1", "ln_2")), "Phase proj: byte 0 of buffer residual belongs to")
+        refused(
+            home(schedule, "x", live=("ln_1", "ln_2")),
+            "Phase proj: byte 0 of buffer residual belongs to",
+        )
 
     def test_ends_too_early(self, schedule: Schedule) -> None:
-        refused(home(schedule, "ln_1", live=("ln_1", "v")), "Home of ln_1 ends with phase v, but phase q needs it")
+        refused(
+            home(schedule, "ln_1", live=("ln_1", "v")),
+            "Home of ln_1 ends with phase v, but phase q needs it",
+        )
 
     def test_begins_too_late(self, schedule: Schedule) -> None:
-        refused(home(schedule, "q", live=("attention", "attention")), "Home of q begins with phase attention, but it is there from phase q")
+        refused(
+            home(schedule, "q", live=("attention", "attention")),
+            "Home of q begins with phase attention, but it is there from phase q",
+        )
 
     def test_backwards(self, schedule: Schedule) -> None:
-        refused(home(schedule, "q", live=("attention", "q")), "Home of q: phase attention does not come before q")
+        refused(
+            home(schedule, "q", live=("attention", "q")),
+            "Home of q: phase attention does not come before q",
+        )
 
     def test_too_small(self, schedule: Schedule) -> None:
-        refused(home(schedule, "gelu", bytes=1000), "Home of gelu has 1000 bytes, but 16 tokens take 1024")
+        refused(
+            home(schedule, "gelu", bytes=1000),
+            "Home of gelu has 1000 bytes, but 16 tokens take 1024",
+        )
 
     def test_beyond_the_buffer(self, schedule: Schedule) -> None:
-        refused(home(schedule, "gelu", offset=1024), "Home of gelu ends at byte 2048, but buffer activations has 1536 bytes")
+        refused(
+            home(schedule, "gelu", offset=1024),
+            "Home of gelu ends at byte 2048, but buffer activations has 1536 bytes",
+        )
 
     def test_within_a_word(self, schedule: Schedule) -> None:
-        refused(home(schedule, "ln_f", offset=8), "Home of ln_f must start at a word of buffer activations, not at byte 8")
+        refused(
+            home(schedule, "ln_f", offset=8),
+            "Home of ln_f must start at a word of buffer activations, not at byte 8",
+        )
 
     def test_unknown_phase(self, schedule: Schedule) -> None:
-        refused(home(schedule, "q", live=("q", "atention")), "phase atention does not exist; did you mean attention")
+        refused(
+            home(schedule, "q", live=("q", "atention")),
+            "phase atention does not exist; did you mean attention",
+        )
 
     def test_two_homes(self, schedule: Schedule) -> None:
         activations, residual = schedule.buffers
         extra = Home("q", 0, 512, ("q", "attention"))
         refused(
-            replace(schedule, buffers=(activations, replace(residual, homes=(*residual.homes, extra)))),
+            replace(
+                schedule, buffers=(activations, replace(residual, homes=(*residual.homes, extra)))
+            ),
             "Tensor q has homes in buffers activations and residual",
         )
 
@@ -227,35 +310,58 @@ class TestBuffers:
         activations, residual = schedule.buffers
         homes = tuple(replace(h, offset=1024) if h.tensor == "embed" else h for h in residual.homes)
         moved = replace(residual, homes=homes, bytes=2 * residual.bytes)
-        refused(replace(schedule, buffers=(activations, moved)), "Tensors x, embed and add_2 are one carry and must have one home")
+        refused(
+            replace(schedule, buffers=(activations, moved)),
+            "Tensors x, embed and add_2 are one carry and must have one home",
+        )
 
     def test_words_fill_the_banks(self, schedule: Schedule) -> None:
-        with pytest.raises(ScheduleError, match="1537 bytes are not whole words of 8 bytes in 2 banks"):
+        with pytest.raises(
+            ScheduleError, match="1537 bytes are not whole words of 8 bytes in 2 banks"
+        ):
             replace(schedule.buffers[0], bytes=1537)
 
 
 class TestRings:
     def ring(self, schedule: Schedule, name: str, **changes) -> Schedule:
-        return replace(schedule, rings=tuple(replace(r, **changes) if r.name == name else r for r in schedule.rings))
+        return replace(
+            schedule,
+            rings=tuple(replace(r, **changes) if r.name == name else r for r in schedule.rings),
+        )
 
     def test_order_of_use(self, schedule: Schedule) -> None:
         weights = next(r for r in schedule.rings if r.name == "w").tensors
         swapped = (weights[1], weights[0], *weights[2:])
-        refused(self.ring(schedule, "w", tensors=swapped), "Ring w reads k.w before ln_1.w, but ln_1.w is used first")
+        refused(
+            self.ring(schedule, "w", tensors=swapped),
+            "Ring w reads k.w before ln_1.w, but ln_1.w is used first",
+        )
 
     def test_forgotten_weight(self, schedule: Schedule) -> None:
         weights = next(r for r in schedule.rings if r.name == "w").tensors
-        refused(self.ring(schedule, "w", tensors=weights[:-1]), "Tensor lm_head.w is read from memory, but no ring reads it")
+        refused(
+            self.ring(schedule, "w", tensors=weights[:-1]),
+            "Tensor lm_head.w is read from memory, but no ring reads it",
+        )
 
     def test_read_twice(self, schedule: Schedule) -> None:
         refused(self.ring(schedule, "v", tensors=("v", "k")), "Tensor k is in rings k and v")
 
     def test_read_for_nothing(self, schedule: Schedule) -> None:
-        refused(self.ring(schedule, "v", tensors=("v", "gelu")), "Ring v reads gelu, which no task reads from memory")
+        refused(
+            self.ring(schedule, "v", tensors=("v", "gelu")),
+            "Ring v reads gelu, which no task reads from memory",
+        )
 
     def test_too_small(self, schedule: Schedule) -> None:
-        refused(self.ring(schedule, "w", bytes=500), "Ring w has 500 bytes, but task fc2 keeps 512 bytes in it")
-        refused(self.ring(schedule, "k", bytes=512), "Ring k has 512 bytes, but task scores keeps 1024 bytes in it")
+        refused(
+            self.ring(schedule, "w", bytes=500),
+            "Ring w has 500 bytes, but task fc2 keeps 512 bytes in it",
+        )
+        refused(
+            self.ring(schedule, "k", bytes=512),
+            "Ring k has 512 bytes, but task scores keeps 1024 bytes in it",
+        )
 
     def test_unknown_memory(self, schedule: Schedule) -> None:
         refused(self.ring(schedule, "w", mem="m1"), "Ring w: memory m1 does not exist")
@@ -266,15 +372,27 @@ class TestPredictions:
         refused(replace(schedule, predicted=(replace(schedule.predicted[0], **changes),)), message)
 
     def test_does_not_fit(self, predicted: Schedule) -> None:
-        self.wrong(predicted, "17 tokens after 0: such a pass does not fit in chunk and context", tokens=17)
+        self.wrong(
+            predicted, "17 tokens after 0: such a pass does not fit in chunk and context", tokens=17
+        )
         self.wrong(predicted, "16 tokens after 60: such a pass does not fit", past=60)
 
     def test_more_bytes_than_the_ports_deliver(self, predicted: Schedule) -> None:
-        times = tuple(replace(t, bytes=10**9) if t.phase == "fc2" else t for t in predicted.predicted[0].phases)
-        self.wrong(predicted, "by the end of phase fc2 at .*, more than the memory ports deliver", phases=times)
+        times = tuple(
+            replace(t, bytes=10**9) if t.phase == "fc2" else t
+            for t in predicted.predicted[0].phases
+        )
+        self.wrong(
+            predicted,
+            "by the end of phase fc2 at .*, more than the memory ports deliver",
+            phases=times,
+        )
 
     def test_phases_at_the_same_time(self, predicted: Schedule) -> None:
-        times = tuple(replace(t, start=t.start - 1) if t.phase == "q" else t for t in predicted.predicted[0].phases)
+        times = tuple(
+            replace(t, start=t.start - 1) if t.phase == "q" else t
+            for t in predicted.predicted[0].phases
+        )
         self.wrong(predicted, "phase q starts at .*, before phase v ends", phases=times)
 
     def test_parts_exceed_the_total(self, predicted: Schedule) -> None:
@@ -282,8 +400,12 @@ class TestPredictions:
 
     def test_unknown_phase(self, predicted: Schedule) -> None:
         first, *rest = predicted.predicted[0].phases
-        self.wrong(predicted, "phase embedd does not exist", phases=(replace(first, phase="embedd"), *rest))
+        self.wrong(
+            predicted, "phase embedd does not exist", phases=(replace(first, phase="embedd"), *rest)
+        )
 
     def test_runs_longer_than_counted(self, predicted: Schedule) -> None:
         first, *rest = predicted.predicted[0].phases
-        self.wrong(predicted, "phase embed takes 1 cycles from", phases=(replace(first, cycles=1), *rest))
+        self.wrong(
+            predicted, "phase embed takes 1 cycles from", phases=(replace(first, cycles=1), *rest)
+        )

@@ -12,7 +12,10 @@ from schedules.port import Port
 
 
 def stepped(
-    machine: Machine, descriptors: list[tuple[str, int, int, int]], releases: list[tuple[str, int, int]], end: int
+    machine: Machine,
+    descriptors: list[tuple[str, int, int, int]],
+    releases: list[tuple[str, int, int]],
+    end: int,
 ) -> dict[str, list[int]]:
     """Cycles in which beats are complete, by a simulation of every cycle."""
     order = [name for name, _ in machine.clients]
@@ -108,7 +111,9 @@ def test_stands_still_without_room(make_machine) -> None:
     port = Port(make_machine())
     port.read("w", 0, 0, 1200)
     port.arrival("w", 63)
-    with pytest.raises(ScheduleError, match="Prefetcher w stands still: beat 64 of it never arrives"):
+    with pytest.raises(
+        ScheduleError, match="Prefetcher w stands still: beat 64 of it never arrives"
+    ):
         port.arrival("w", 64)
 
 
@@ -141,4 +146,7 @@ class TestWrites:
         port = Port(machine)
         port.write(range(1), 100)
         port.fetch(0, [("k", [0], 4)])
-        assert port.arrival("k", 0) == port.quiet() + 1 + machine.request_latency + machine.memory_latency + 3
+        assert (
+            port.arrival("k", 0)
+            == port.quiet() + 1 + machine.request_latency + machine.memory_latency + 3
+        )

@@ -15,7 +15,9 @@ def change(problem: Problem, task: str, **fields) -> Problem:
 
 class TestProblem:
     def test_macs_count_causal_work_once(self, problem: Problem) -> None:
-        attention = 2 * 2 * 16 * (10 + 11 + 12)  # scores and context, heads, head size, columns of three rows
+        attention = (
+            2 * 2 * 16 * (10 + 11 + 12)
+        )  # scores and context, heads, head size, columns of three rows
         assert problem.task("scores").macs(3, 9) + problem.task("context").macs(3, 9) == attention
         weights = 3 * (4 * 32 * 32 + 2 * 32 * 64)
         assert problem.macs(3, 9) == 3 * (weights + attention) + 32 * 40
@@ -34,7 +36,9 @@ class TestProblem:
             problem.tensor("ln_9")
 
     def test_two_producers(self, problem: Problem) -> None:
-        with pytest.raises(ScheduleError, match="q is made by q and by k; it must have one producer"):
+        with pytest.raises(
+            ScheduleError, match="q is made by q and by k; it must have one producer"
+        ):
             change(problem, "k", outputs=("q",))
 
     def test_no_producer(self, problem: Problem) -> None:
@@ -42,21 +46,27 @@ class TestProblem:
             replace(problem, tensors=(*problem.tensors, Tensor("lost", ("L",))))
 
     def test_read_before_made(self, problem: Problem) -> None:
-        with pytest.raises(ScheduleError, match="Task ln_1 reads gelu, which no earlier task makes"):
+        with pytest.raises(
+            ScheduleError, match="Task ln_1 reads gelu, which no earlier task makes"
+        ):
             change(problem, "ln_1", inputs=("gelu", "ln_1.w"))
 
     def test_makes_a_weight(self, problem: Problem) -> None:
-        with pytest.raises(ScheduleError, match="Task q makes q.w, but that is of kind weight"):
+        with pytest.raises(ScheduleError, match=r"Task q makes q\.w, but that is of kind weight"):
             change(problem, "q", outputs=("q.w",))
 
     def test_unknown_tensor(self, problem: Problem) -> None:
-        with pytest.raises(ScheduleError, match="Task q: tensor ln1 does not exist; did you mean ln_1"):
+        with pytest.raises(
+            ScheduleError, match="Task q: tensor ln1 does not exist; did you mean ln_1"
+        ):
             change(problem, "q", inputs=("ln1", "q.w"))
 
     def test_carry_of_nothing(self, problem: Problem) -> None:
         start, layer, head = problem.sections
         wrong = replace(layer, carries=(Carry("x", "embed", "embed"),))
-        with pytest.raises(ScheduleError, match="continues with embed, which the section does not make"):
+        with pytest.raises(
+            ScheduleError, match="continues with embed, which the section does not make"
+        ):
             replace(problem, sections=(start, wrong, head))
 
     def test_task_in_no_section(self, problem: Problem) -> None:
@@ -74,15 +84,19 @@ class TestParts:
     def test_tensor(self) -> None:
         tensor = Tensor("k", ("P+L", 8), "i16", "cache")
         assert tensor.bytes(3, 4) == 7 * 8 * 2
-        with pytest.raises(ScheduleError, match="dtype must be one of i8, i16, i32, u32, not 'f32'"):
+        with pytest.raises(
+            ScheduleError, match="dtype must be one of i8, i16, i32, u32, not 'f32'"
+        ):
             Tensor("k", (1,), "f32")
-        with pytest.raises(ScheduleError, match="kind must be one of .*, not 'thing'"):
+        with pytest.raises(ScheduleError, match=r"kind must be one of .*, not 'thing'"):
             Tensor("k", (1,), kind="thing")
         with pytest.raises(ScheduleError, match="Tensor k: A size"):
             Tensor("k", (0,))
 
     def test_task(self) -> None:
-        with pytest.raises(ScheduleError, match="operation matmull is not known; did you mean matmul"):
+        with pytest.raises(
+            ScheduleError, match="operation matmull is not known; did you mean matmul"
+        ):
             Task("q", "matmull", ("a", "b"), ("q",), 1, 1)
         with pytest.raises(ScheduleError, match="heads must be at least 1, not 0"):
             Task("q", "matmul", ("a", "b"), ("q",), 1, 1, heads=0)

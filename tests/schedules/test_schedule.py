@@ -26,7 +26,10 @@ class TestText:
     def test_reads_like_a_table(self, predicted: Schedule) -> None:
         lines = predicted.to_yaml().splitlines()
         assert lines[0] == "version: 1"
-        assert "- {id: v, section: layer, pattern: sequential, run: {v: [c0]}, barrier: false}" in lines
+        assert (
+            "- {id: v, section: layer, pattern: sequential, run: {v: [c0]}, barrier: false}"
+            in lines
+        )
         assert "- {tensor: scores, from: scores, to: softmax, place: stream, depth: 4}" in lines
         assert "  k: {shape: [P+L, 32], kind: cache}" in lines
 
@@ -34,10 +37,18 @@ class TestText:
         ("old", "new", "message"),
         [
             ("version: 1", "version: 7", "has version 7, but this program reads version 1"),
-            ("clock_mhz: 200.0", "clock: 200.0", "field clock is not known; did you mean clock_mhz"),
+            (
+                "clock_mhz: 200.0",
+                "clock: 200.0",
+                "field clock is not known; did you mean clock_mhz",
+            ),
             ("clock_mhz: 200.0", "clock_mhz: -1.0", "clock_mhz must be positive, not -1.0"),
             ("clock_mhz: 200.0", "clock_mhz: fast", "clock_mhz must be float, not 'fast'"),
-            ("pattern: pipeline", "pattern: pipelined", "pattern must be one of .*, not 'pipelined'"),
+            (
+                "pattern: pipeline",
+                "pattern: pipelined",
+                "pattern must be one of .*, not 'pipelined'",
+            ),
             ("section: layer, ", "", "phases.1.: field section is missing"),
             ("place: stream", "place: river", "place must be one of .*, not 'river'"),
             ("shape: [2, 8, 8]", "shape: [2, 8]", "shape must have 3 items, not 2"),
