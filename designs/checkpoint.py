@@ -273,7 +273,7 @@ def find_model(name: str) -> tuple[ModelCard, Path | None]:
     DesignError
         If there is neither (with the nearest match), or the card or the folder is faulty.
     """
-    if name not in list_models() and name and (Path(name).is_dir() or len(Path(name).parts) > 1):
+    if name and name not in list_models() and ("/" in name or Path(name).is_dir()):
         return Checkpoint.open(name).card, Path(name)
     card = load_model_card(name)
     return card, card.checkpoint_folder

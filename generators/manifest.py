@@ -13,6 +13,9 @@ from typing import Any
 __all__ = ["FILE", "fingerprint", "is_ours", "unchanged", "write"]
 
 FILE = "manifest.json"
+VOLATILE = ("report.json",)
+"""Files whose size may differ between two builds of the same input: the report holds its build time."""
+
 _SOURCES = ("designs", "schedules", "hw", "generators", "hls_templates", "sim")
 _SUFFIXES = (".py", ".j2", ".yaml", ".h", ".cpp")
 _TOOLS = ("amaranth", "pyosys", "jinja2", "numpy")
@@ -56,7 +59,7 @@ def unchanged(folder: Path, key: Mapping[str, Any]) -> bool:
     if manifest.get("fingerprint") != json.loads(json.dumps(key)):
         return False
     return all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size
+        (folder / name).is_file() and size in (None, (folder / name).stat().st_size)
         for name, size in manifest.get("outputs", {}).items()
     )
 
@@ -64,7 +67,7 @@ def unchanged(folder: Path, key: Mapping[str, Any]) -> bool:
 def write(folder: Path, key: Mapping[str, Any]) -> None:
     """Write the manifest of a finished folder."""
     outputs = {
-        str(path.relative_to(folder)): path.stat().st_size
+        str(path.relative_to(folder)): None if path.name in VOLATILE else path.stat().st_size
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }

@@ -8,7 +8,6 @@ from designs.memory_map import MemoryMap
 from designs.target import TargetCard
 from generators.image import memory_map
 from generators.resources import estimate, excess, total
-from generators.resources import memory as block_memory
 from hw.arrays import EngineSpec
 from hw.core.config import CoreConfig
 
@@ -208,11 +207,10 @@ def _config(
     worth = [chunk for chunk in passes if chunk >= SHORT] or passes[:1]
     choices = [(chunk, thrift) for thrift in THRIFT for chunk in worth]
     choices += [(chunk, THRIFT[-1]) for chunk in passes if chunk not in worth]
-    found, missing = config(*choices[0], "block"), ()
-    for chunk, thrift in choices:
-        found = config(chunk, thrift, "block")
-        if block_memory(8 * lanes, found.activation_depth, target)[0] == "uram":
-            found = config(chunk, thrift, "ultra")
+    styles = ("block", "ultra") if target.uram.usable else ("block",)
+    found, missing = config(*choices[0], styles[0]), ()
+    for chunk, thrift, style in [(*choice, style) for choice in choices for style in styles]:
+        found = config(chunk, thrift, style)
         missing = excess(total(estimate(found, target)), target)
         if not missing:
             break

@@ -23,7 +23,7 @@ class TestTokens:
 
     @pytest.mark.parametrize(
         ("model", "least", "most"),
-        [("gpt2-medium", 2000, 2048), ("gpt2-large", 900, 1000), ("gpt2-xl", 512, 512)],
+        [("gpt2-medium", 2000, 2100), ("gpt2-large", 900, 1000), ("gpt2-xl", 512, 512)],
     )
     def test_a_large_model_reads_its_beginning(self, model: str, least: int, most: int) -> None:
         tokens, calibration = calibration_tokens(
