@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -71,6 +71,7 @@ class TestByteTokenizer:
 
 
 class TestHuggingFace:
+    @settings(deadline=None)  # the library is loaded by the first one
     @given(text=st.text())
     def test_there_and_back(self, bpe: Path, text: str) -> None:
         tokenizer = open_folder(bpe)
@@ -148,6 +149,7 @@ class TestHuggingFace:
 
 
 class TestStream:
+    @settings(deadline=None)  # the library is loaded by the first one
     @given(text=st.text())
     def test_pieces_are_the_text(self, bpe: Path, text: str) -> None:
         tokenizer = open_folder(bpe)
@@ -161,6 +163,7 @@ class TestStream:
         ids = tokenizer.encode("\u20ac!")
         assert [stream.push(token) for token in ids] == ["", "", "\u20ac", "!"]
 
+    @settings(deadline=None)  # the library is loaded by the first one
     @given(ids=st.lists(st.integers(0, 269)))
     def test_whatever_comes_it_is_what_decode_says(self, bpe: Path, ids: list[int]) -> None:
         tokenizer = open_folder(bpe)

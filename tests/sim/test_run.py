@@ -97,7 +97,7 @@ class TestLayers:
             write_image(random_quantised(CARD, 5, count), memory, path, count)  # type: ignore[arg-type]
             image = np.fromfile(path, np.uint8)
             at = (memory.weights + memory.layer_stripes // 2) * memory.stripe_bytes  # type: ignore[attr-defined]
-            image[at] ^= 0x40
+            image[at : at + memory.stripe_bytes] ^= 0x40  # type: ignore[attr-defined]
             image.tofile(path)
 
         model = random_quantised(CARD, 5, 1)
