@@ -182,11 +182,6 @@ class TargetCard(_Card):
         """`granted_bytes_per_cycle` in GB/s."""
         return self.granted_bytes_per_cycle * self.clock_mhz / 1e3
 
-    @property
-    def on_chip_bits(self) -> int:
-        """Bits in the block memories that a design may use."""
-        return self.bram.usable * self.bram.bits + self.uram.usable * self.uram.bits
-
 
 def names() -> list[str]:
     """Return the names of all targets, sorted."""
