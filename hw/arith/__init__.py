@@ -1,0 +1,1 @@
+"""Arithmetic below the level of `*`: digits, partial products, carry-save compression, adders."""

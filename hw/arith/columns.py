@@ -1,0 +1,152 @@
+"""Sums in carry-save form: bits sorted by weight, compressed until few rows are left.
+
+Compression follows Dadda (1965): as few full and half adders as the height of the columns allows, in stages of
+equal depth. The adders of a stage are words, not single bits, wherever their inputs lie side by side: such text is
+read, and simulated, faster.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+
+__all__ = ["Columns", "stage_heights"]
+
+
+def stage_heights(rows: int, height: int) -> list[int]:
+    """Heights at which stages end, from ``height`` down to ``rows`` (without ``height`` itself)."""
+    heights = [rows]
+    while heights[-1] < height:
+        heights.append(heights[-1] * 3 // 2)
+    return heights[-2::-1]
+
+
+class Columns:
+    """Addends of a sum modulo ``2**width``.
+
+    Parameters
+    ----------
+    width : bits of the sum; what exceeds them is dropped
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._bits: list[list[Value]] = [[] for _ in range(width)]
+        self._constant = 0
+
+    def add(self, value: Value, offset: int = 0, *, signed: bool = False) -> None:
+        """Add ``value * 2**offset``.
+
+        The sign of a signed value is not extended: its bit enters inverted, and ``-2**position`` joins the
+        constant (``-s = (1 - s) - 1``).
+        """
+        for n, bit in enumerate(value.as_unsigned()):
+            position = offset + n
+            if position >= self.width:
+                break
+            if signed and n == len(value) - 1 and position < self.width - 1:
+                self._bits[position].append(~bit)
+                self.constant(-1 << position)
+            else:  # the sign in the highest column: there -1 and 1 are the same
+                self._bits[position].append(bit)
+
+    def constant(self, value: int) -> None:
+        """Add an integer that is known now; all of them cost one row at most."""
+        self._constant += value
+
+    def take_constant(self) -> int:
+        """The constant, which is then no longer part of this sum: who uses the sum adds it.
+
+        Without it all addends are positive, so if ``width`` holds :attr:`maximum` no carry is dropped and the rows
+        of :meth:`reduce` may be extended with zeros. A pipeline then stores no bits of the sign.
+        """
+        constant, self._constant = self._constant, 0
+        return constant
+
+    @property
+    def maximum(self) -> int:
+        """The sum if all bits are set, without the constant."""
+        return sum(len(column) << n for n, column in enumerate(self._bits))
+
+    @property
+    def height(self) -> int:
+        """Bits of the highest column."""
+        return max(len(column) for column in self._columns())
+
+    def _columns(self) -> list[list[Value]]:
+        """All bits, those of the constant last."""
+        one = Const(1, 1)
+        return [c + [one] * ((self._constant >> n) & 1) for n, c in enumerate(self._bits)]
+
+    def stages(self, rows: int = 2) -> int:
+        """Levels of adders that :meth:`reduce` takes."""
+        return len(stage_heights(rows, self.height))
+
+    def reduce(
+        self,
+        m: Module,
+        rows: int = 2,
+        *,
+        name: str = "tree",
+        cut: int = 0,
+        enable: Value | None = None,
+    ) -> list[Value]:
+        """Compress to ``rows`` addends of ``width`` bits with the same sum.
+
+        Parameters
+        ----------
+        m : where the adders are put
+        rows : 2 or more
+        name : prefix of the signals
+        cut : registers after every so many stages but the last; 0: none
+        enable : of these registers
+        """
+        columns = self._columns()
+        for stage, height in enumerate(stage_heights(rows, self.height)):
+            columns = self._stage(m, columns, height, f"{name}_{stage}")
+            if cut and (stage + 1) % cut == 0 and height > rows:
+                columns = self._registers(m, columns, f"{name}_{stage}_held", enable)
+        zero = Const(0, 1)
+        return [Cat(c[row] if row < len(c) else zero for c in columns) for row in range(rows)]
+
+    def _stage(
+        self, m: Module, columns: list[list[Value]], height: int, name: str
+    ) -> list[list[Value]]:
+        """One level of adders, after which no column is higher than ``height``."""
+        following: list[list[Value]] = [[] for _ in range(self.width)]
+        slots: dict[tuple[int, int], list[tuple[int, list[Value]]]] = {}
+        carries = 0  # that enter this column from the one below
+        for position, column in enumerate(columns):
+            used, slot, left = 0, 0, len(column) + carries
+            carries = 0
+            while left > height:
+                inputs = 3 if left > height + 1 else 2
+                taken = column[used : used + inputs]
+                slots.setdefault((slot, inputs), []).append((position, taken))
+                used, slot, left, carries = used + inputs, slot + 1, left - inputs + 1, carries + 1
+            following[position] += column[used:]
+        for (slot, inputs), adders in slots.items():
+            words = [Cat(taken[n] for _, taken in adders) for n in range(inputs)]
+            sums = Signal(len(adders), name=f"{name}_sum{inputs}_{slot}")
+            carry = Signal(len(adders), name=f"{name}_carry{inputs}_{slot}")
+            if inputs == 3:
+                a, b, c = words
+                m.d.comb += [sums.eq(a ^ b ^ c), carry.eq((a & b) | (c & (a | b)))]
+            else:
+                a, b = words
+                m.d.comb += [sums.eq(a ^ b), carry.eq(a & b)]
+            for n, (position, _) in enumerate(adders):
+                following[position].append(sums[n])
+                if position + 1 < self.width:
+                    following[position + 1].append(carry[n])
+        return following
+
+    def _registers(
+        self, m: Module, columns: list[list[Value]], name: str, enable: Value | None
+    ) -> list[list[Value]]:
+        bits = [bit for column in columns for bit in column if not isinstance(bit, Const)]
+        held = Signal(len(bits), name=name, reset_less=True)
+        if enable is None:
+            m.d.sync += held.eq(Cat(bits))
+        else:
+            with m.If(enable):
+                m.d.sync += held.eq(Cat(bits))
+        names = iter(held)
+        return [[b if isinstance(b, Const) else next(names) for b in c] for c in columns]

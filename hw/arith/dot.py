@@ -1,0 +1,268 @@
+# amaranth: UnusedElaboratable=no
+"""Sums of products that end as two rows: their addition is left to whoever needs the number.
+
+This is what makes OPT1 (HPCA 2025, section on half reduction): a loop that accumulates holds no carry chain, so its
+period does not depend on the width of the accumulator.
+"""
+
+from amaranth.hdl import Const, Module, Mux, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arith.adders import ADDERS, add
+from hw.arith.columns import Columns
+from hw.arith.digits import DIGIT_BITS, ENCODINGS, check_bits, digit_count, unpack_digits
+from hw.arith.products import add_product
+from hw.unit import Unit
+
+__all__ = ["CarrySaveAccumulate", "CarrySaveDot", "Multiplier"]
+
+
+def _bounds(bits: int, signed: bool) -> tuple[int, int]:
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
+class _Products:
+    """Adds ``lanes`` products to columns; what :class:`CarrySaveDot` and :class:`Multiplier` share."""
+
+    def __init__(
+        self, *, lanes: int, x_bits: int, w_bits: int, x_signed: bool, w_signed: bool,
+        encoding: str, digits: int | None,
+    ) -> None:  # fmt: skip
+        if lanes < 1:
+            raise ValueError(f"lanes must be at least 1, not {lanes!r}")
+        check_bits("x_bits", x_bits)
+        check_bits("w_bits", w_bits)
+        known = ("array", "digits", *ENCODINGS)
+        if encoding not in known:
+            raise ValueError(f"encoding {encoding!r} is not known (known: {', '.join(known)})")
+        self.lanes, self.x_bits, self.w_bits = lanes, x_bits, w_bits
+        self.x_signed, self.w_signed, self.encoding = x_signed, w_signed, encoding
+        self.digits = digits or digit_count(x_bits, signed=x_signed)
+        self.lane_bits = self.digits * DIGIT_BITS if encoding == "digits" else x_bits
+
+    def add_to(self, m: Module, columns: Columns, x: Value, w: Value) -> None:
+        for lane in range(self.lanes):
+            encoded = x[lane * self.lane_bits : (lane + 1) * self.lane_bits]
+            value = w[lane * self.w_bits : (lane + 1) * self.w_bits]
+            if self.encoding == "digits":
+                add_product(
+                    m, columns, unpack_digits(encoded), value,
+                    value_signed=self.w_signed, name=f"lane_{lane}",
+                )  # fmt: skip
+            else:
+                add_product(
+                    m, columns, encoded, value, encoding=self.encoding,
+                    encoded_signed=self.x_signed, value_signed=self.w_signed, name=f"lane_{lane}",
+                )  # fmt: skip
+
+    def counted(self, width: int) -> Columns:
+        """The same addends as constants, to learn their number and weight before there is hardware."""
+        columns = Columns(width)
+        x, w = Const(0, self.lanes * self.lane_bits), Const(0, self.lanes * self.w_bits)
+        self.add_to(Module(), columns, x, w)
+        return columns
+
+    def sum_bits(self, constant: int) -> int:
+        """Bits of the sum if half their range is added to it, which makes it positive.
+
+        ``constant`` is what the inverted signs of the rows add up to. With the half range it stays positive, so no
+        carry of the compression is dropped.
+        """
+        x_low, x_high = _bounds(self.x_bits, self.x_signed)
+        if self.encoding == "digits":
+            x_high = 2 * (4**self.digits - 1) // 3
+            x_low = -x_high
+        products = [x * w for x in (x_low, x_high) for w in _bounds(self.w_bits, self.w_signed)]
+        magnitude = max(-constant, -self.lanes * min(products), self.lanes * max(products))
+        return magnitude.bit_length() + 1
+
+    @property
+    def key(self) -> dict[str, int | str]:
+        """What makes the products unique, for the name of a module."""
+        key: dict[str, int | str] = {
+            "l": self.lanes, "x": self.x_bits, "w": self.w_bits, "e": self.encoding,
+        }  # fmt: skip
+        if self.encoding == "digits":
+            key["d"] = self.digits
+        signs = f"{'s' if self.x_signed else 'u'}{'s' if self.w_signed else 'u'}"
+        return key | ({} if signs == "ss" else {"g": signs})
+
+
+class CarrySaveDot(Unit):
+    """Sum of ``lanes`` products ``x * w`` as two rows, with or without an accumulator in the same tree.
+
+    With ``width`` given, the products join the rows ``acc_s``, ``acc_c`` of an accumulator (OPT1):
+    ``s + c = sum(x * w) + (0 if first else acc_s + acc_c)`` modulo ``2**width``.
+
+    Without, the rows are exact and all bits positive: ``s + c + bias = sum(x * w)``, and both rows may be
+    extended with zeros. ``bias`` is ``-2**(out_bits - 1)`` and ``s + c`` less than ``2**out_bits``.
+    :class:`CarrySaveAccumulate` and :class:`hw.arith.saved.SavedAccumulate` add the rows and the bias.
+
+    Latency
+    -------
+    ``latency`` cycles with ``enable``: the registers inside the tree; 0 makes it combinational.
+
+    Parameters
+    ----------
+    lanes : products
+    x_bits, w_bits : 2 to 16
+    x_signed, w_signed : two's complement (default), or unsigned
+    encoding : of x: "booth", "ent", "csd", "array" (none), or "digits": x arrives as digits, see
+        :class:`hw.arith.digits.DigitEncoder`
+    digits : with encoding "digits": digits of a lane, by default all of ``x_bits``; the first has weight 1
+    width : bits of the accumulator in the tree, None: there is none
+    cut : registers after so many levels of adders (but not after the last); 0: none
+
+    Members
+    -------
+    x : ``In(lanes * x_bits)``, or ``In(lanes * digits * 3)``
+    w : ``In(lanes * w_bits)``
+    enable : ``In(1)``, if there are registers
+    acc_s, acc_c, first : ``In(width)``, ``In(1)``, with ``width``
+    s, c : ``Out(out_bits)``
+
+    Raises
+    ------
+    ValueError
+        For widths outside 2 to 16, an unknown encoding, or an accumulator with registers in its loop.
+    """
+
+    shared = True
+
+    def __init__(
+        self, *, lanes: int, x_bits: int, w_bits: int, x_signed: bool = True, w_signed: bool = True,
+        encoding: str = "booth", digits: int | None = None, width: int | None = None, cut: int = 0,
+    ) -> None:  # fmt: skip
+        self._products = products = _Products(
+            lanes=lanes, x_bits=x_bits, w_bits=w_bits, x_signed=x_signed, w_signed=w_signed,
+            encoding=encoding, digits=digits,
+        )  # fmt: skip
+        self.width, self.cut, self.bias = width, cut, 0
+        if width is None:
+            counted = products.counted(x_bits + w_bits + lanes.bit_length() + 4)
+            self.out_bits = products.sum_bits(counted.take_constant())
+            self.bias = -1 << (self.out_bits - 1)
+            counted = products.counted(self.out_bits)
+            counted.constant(-self.bias)
+            levels = counted.stages()
+            self.latency = (levels - 1) // cut if cut and levels else 0
+        else:
+            if cut:
+                raise ValueError("an accumulator's loop takes one cycle: cut must be 0")
+            self.out_bits, self.latency = width, 0
+        ports = {
+            "x": In(lanes * products.lane_bits),
+            "w": In(lanes * w_bits),
+            "s": Out(self.out_bits),
+            "c": Out(self.out_bits),
+        }
+        if self.latency:
+            ports["enable"] = In(1)
+        if width is not None:
+            ports |= {"acc_s": In(width), "acc_c": In(width), "first": In(1)}
+        key = products.key | ({} if width is None else {"a": width}) | ({"c": cut} if cut else {})
+        super().__init__(wiring.Signature(ports), key)
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        columns = Columns(self.out_bits)
+        self._products.add_to(m, columns, self.x, self.w)
+        if self.width is None:
+            columns.constant(-self.bias)
+        else:
+            for row in (self.acc_s, self.acc_c):
+                columns.add(Mux(self.first, 0, row)[: self.width])
+        enable = self.enable if self.latency else None
+        s, c = columns.reduce(m, cut=self.cut, enable=enable)
+        m.d.comb += [self.s.eq(s), self.c.eq(c)]
+        return m
+
+
+class CarrySaveAccumulate(Unit):
+    """Adds two positive rows and a constant to an accumulator of two rows, combinationally.
+
+    ``next_s + next_c = (0 if first else acc_s + acc_c) + s + c + bias`` modulo ``2**width``.
+
+    Parameters
+    ----------
+    width : bits of the accumulator
+    rows_bits : bits of s and c, at most ``width``
+    bias : constant added every time
+
+    Members
+    -------
+    s, c : ``In(rows_bits)``
+    first : ``In(1)``
+    acc_s, acc_c : ``In(width)``
+    next_s, next_c : ``Out(width)``
+    """
+
+    shared = True
+
+    def __init__(self, *, width: int, rows_bits: int, bias: int = 0) -> None:
+        if rows_bits > width:
+            raise ValueError(f"rows of {rows_bits} bits exceed an accumulator of {width}")
+        self.width, self.rows_bits, self.bias = width, rows_bits, bias
+        super().__init__(
+            wiring.Signature(
+                {
+                    **dict.fromkeys(("s", "c"), In(rows_bits)),
+                    "first": In(1),
+                    **dict.fromkeys(("acc_s", "acc_c"), In(width)),
+                    **dict.fromkeys(("next_s", "next_c"), Out(width)),
+                }
+            ),
+            {"a": width, "r": rows_bits, "b": bias % (1 << width)},
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        columns = Columns(self.width)
+        for row in (self.s, self.c):
+            columns.add(row)
+        for row in (self.acc_s, self.acc_c):
+            columns.add(Mux(self.first, 0, row)[: self.width])
+        columns.constant(self.bias)
+        s, c = columns.reduce(m)
+        m.d.comb += [self.next_s.eq(s), self.next_c.eq(c)]
+        return m
+
+
+class Multiplier(Unit):
+    """``product = x * w``, combinationally.
+
+    Parameters
+    ----------
+    x_bits, w_bits, x_signed, w_signed, encoding : as of :class:`CarrySaveDot` (not "digits")
+    adder : one of :data:`hw.arith.adders.ADDERS`
+
+    Members
+    -------
+    x, w : ``In(x_bits)``, ``In(w_bits)``
+    product : ``Out(x_bits + w_bits)``, signed if one of them is
+    """
+
+    def __init__(
+        self, *, x_bits: int, w_bits: int, x_signed: bool = True, w_signed: bool = True,
+        encoding: str = "booth", adder: str = "plain",
+    ) -> None:  # fmt: skip
+        if encoding == "digits":
+            raise ValueError("a multiplier encodes by itself: give booth, ent, csd or array")
+        if adder not in ADDERS:
+            raise ValueError(f"adder {adder!r} is not known (known: {', '.join(ADDERS)})")
+        self._products = _Products(
+            lanes=1, x_bits=x_bits, w_bits=w_bits, x_signed=x_signed, w_signed=w_signed,
+            encoding=encoding, digits=None,
+        )  # fmt: skip
+        self.adder = adder
+        ports = {"x": In(x_bits), "w": In(w_bits), "product": Out(x_bits + w_bits)}
+        super().__init__(wiring.Signature(ports), self._products.key | {"s": adder})
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        columns = Columns(len(self.product))
+        self._products.add_to(m, columns, self.x, self.w)
+        a, b = columns.reduce(m)
+        m.d.comb += self.product.eq(add(m, a, b, style=self.adder))
+        return m

@@ -1,0 +1,130 @@
+"""Accumulators whose loop holds no long carry chain: the carry out of every group of bits is saved for the next cycle.
+
+With groups of one bit this is the carry-save form of OPT1 (HPCA 2025). Longer groups (high-radix carry-save) save
+flip-flops, of which an accumulator of that form has two a bit, for a chain of a few bits: the period still does not
+depend on the accumulator's width.
+"""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arith.adders import add
+from hw.arith.columns import Columns
+from hw.unit import Unit
+
+__all__ = ["Saved", "SavedAccumulate"]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A number modulo ``2**width`` on a wire: its sum bits, then the saved carries, the lowest first.
+
+    Attributes
+    ----------
+    width : sum bits
+    group : bits between two saved carries; ``width`` or more: there is none, the number is resolved
+    """
+
+    width: int
+    group: int
+
+    def __post_init__(self) -> None:
+        if self.group < 1:
+            raise ValueError(f"group must be at least 1 bit, not {self.group!r}")
+
+    @property
+    def boundaries(self) -> range:
+        """Positions that a saved carry belongs to."""
+        return range(self.group, self.width, self.group)
+
+    @property
+    def bits(self) -> int:
+        """Bits on the wire."""
+        return self.width + len(self.boundaries)
+
+    def add_to(self, columns: Columns, word: Value, offset: int = 0) -> None:
+        """Add ``word * 2**offset``, exact modulo ``2**(width + offset)``."""
+        columns.add(word[: self.width], offset)
+        for carry, position in zip(word[self.width :], self.boundaries, strict=True):
+            columns.add(carry, offset + position)
+
+
+class SavedAccumulate(Unit):
+    """Adds two positive rows and a constant to an accumulator, combinationally.
+
+    ``next = (0 if first else acc) + s + c + bias`` modulo ``2**width``; ``acc`` and ``next`` are :class:`Saved`.
+
+    Parameters
+    ----------
+    width : bits of the accumulator
+    group : bits between saved carries
+    rows_bits : bits of s and c, at most ``width``
+    bias : constant added every time
+
+    Members
+    -------
+    s, c : ``In(rows_bits)``
+    first : ``In(1)``
+    acc : ``In(Saved(width, group).bits)``
+    next : ``Out(Saved(width, group).bits)``
+
+    Raises
+    ------
+    ValueError
+        For rows that are wider than the accumulator, or groups of less than a bit.
+    """
+
+    shared = True
+
+    def __init__(self, *, width: int, group: int, rows_bits: int, bias: int = 0) -> None:
+        if rows_bits > width:
+            raise ValueError(f"rows of {rows_bits} bits exceed an accumulator of {width}")
+        self.word = Saved(width, group)
+        self.rows_bits, self.bias = rows_bits, bias
+        super().__init__(
+            wiring.Signature(
+                {
+                    **dict.fromkeys(("s", "c"), In(rows_bits)),
+                    "first": In(1),
+                    "acc": In(self.word.bits),
+                    "next": Out(self.word.bits),
+                }
+            ),
+            {"a": width, "g": group, "r": rows_bits, "b": bias % (1 << width)},
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        width, group = self.word.width, self.word.group
+        acc = Signal(self.word.bits, name="kept")
+        m.d.comb += acc.eq(Mux(self.first, 0, self.acc))
+        columns = Columns(width)
+        columns.add(acc[:width])
+        top = self.rows_bits - 1
+        if self.bias == -(1 << top):
+            # The rows' sum has at most rows_bits bits, so their top bits are not both set: what they and the bias
+            # say together is one sign, whose copies fill the upper columns.
+            missing = Signal(name="missing")
+            m.d.comb += missing.eq(~(self.s[top] | self.c[top]))
+            columns.add(self.s[:top])
+            columns.add(self.c[:top])
+            columns.add(missing.replicate(width - top), top)
+        else:
+            columns.add(self.s)
+            columns.add(self.c)
+            columns.constant(self.bias)
+        a, b = columns.reduce(m)
+        sums, carries, carry = [], [], None
+        for begin in range(0, width, group):
+            end = min(begin + group, width)
+            if begin:
+                carry = acc[width + begin // group - 1]
+            total = Signal(end - begin + 1, name=f"group_{begin}")
+            m.d.comb += total.eq(add(m, a[begin:end], b[begin:end], style="ripple", carry=carry))
+            sums.append(total[:-1])
+            carries.append(total[-1])
+        m.d.comb += self.next.eq(Cat(*sums, *carries[:-1]))
+        return m
