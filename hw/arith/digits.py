@@ -159,14 +159,17 @@ def _booth(low: Value, middle: Value, high: Value) -> Digit:
     return Digit(one, ~one & (high ^ middle), high)
 
 
+def _bits(count: int, name: str) -> list[Signal]:
+    """Bits that depend on each other, one signal each: a word would look like a loop to a simulator."""
+    return [Signal(name=f"{name}_{n}") for n in range(count)]
+
+
 def _ent(m: Module, bits: Sequence[Value], count: int, sign: Value, name: str) -> list[Digit]:
+    below = _bits(len(bits), f"{name}_below")  # a lower bit is set: there negation inverts
+    m.d.comb += [below[n + 1].eq(below[n] | bits[n]) for n in range(len(bits) - 1)]
     magnitude = Signal(2 * count, name=f"{name}_magnitude")
-    below = Signal(len(bits), name=f"{name}_below")  # a lower bit is set: there negation inverts
-    m.d.comb += [
-        below.eq(Cat(Const(0, 1), (below[n] | bit for n, bit in enumerate(bits[:-1])))),
-        magnitude.eq(Cat(bits) ^ (below & sign.replicate(len(bits)))),
-    ]
-    carries = Signal(count, name=f"{name}_carry")
+    m.d.comb += magnitude.eq(Cat(bits) ^ (Cat(below) & sign.replicate(len(bits))))
+    carries = _bits(count, f"{name}_carry")
     found = []
     for i in range(count):
         low, high, carry = magnitude[2 * i], magnitude[2 * i + 1], carries[i]
@@ -181,7 +184,7 @@ def _ent(m: Module, bits: Sequence[Value], count: int, sign: Value, name: str) -
 
 
 def _csd(m: Module, bits: Sequence[Value], count: int, name: str) -> list[Digit]:
-    carries = Signal(2 * count, name=f"{name}_carry")
+    carries = _bits(2 * count, f"{name}_carry")
     odd = Signal(2 * count, name=f"{name}_odd")  # the binary digits that are not zero
     for i in range(2 * count):
         m.d.comb += odd[i].eq(bits[i] ^ carries[i])

@@ -55,14 +55,14 @@ class Resolve(Unit):
             raise ValueError(f"an addition takes 1 or 2 stages, not {stages!r}")
         self.width, self.step, self.style, self.stages, self.cut = width, step, style, stages, cut
         self.words = [Saved(width - step * n, group) for n in range(words)]
-        bits = sum(word.bits for word in self.words)
+        self.word_bits = sum(word.bits for word in self.words)
         counted = Columns(width)
-        self._add_to(counted, Signal(bits))
+        self._add_to(counted, Signal(self.word_bits))
         self._levels = counted.stages()
         self.latency = -(-self._levels // cut) + stages
         key: dict[str, int | str] = {"a": width, "n": words, "g": group, "s": step}
         super().__init__(
-            wiring.Signature({"word": In(bits), "enable": In(1), "total": Out(width)}),
+            wiring.Signature({"word": In(self.word_bits), "enable": In(1), "total": Out(width)}),
             key | {"f": style, "p": stages, "c": cut},
         )
 

@@ -10,9 +10,10 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from hw.arith.adders import ADDERS
 from hw.unit import TemplateUnit
 
-__all__ = ["Engine", "Resources", "accumulator_bits", "nearest"]
+__all__ = ["PE_ENCODINGS", "Engine", "Resources", "accumulator_bits", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ def accumulator_bits(k: int, x_bits: int = 8, w_bits: int = 8) -> int:
     return (k << (x_bits + w_bits - 2)).bit_length() + 1
 
 
+PE_ENCODINGS: dict[str, tuple[str, ...]] = {
+    "mac": (),
+    "opt1": ("booth", "array", "csd", "ent"),
+    "opt2": ("booth", "csd", "ent"),
+    "opt3": ("csd", "ent", "booth"),
+    "opt4c": ("csd", "ent", "booth"),
+    "opt4e": ("csd", "ent", "booth"),
+}
+"""Encodings that each processing element can take, the default first. ``array`` is none: a row for each bit."""
+
+
 def nearest(name: str, names: tuple[str, ...]) -> str:
     """The legal name closest to ``name`` (the first one if none is close)."""
     return (*get_close_matches(name, names, 1, 0.5), *names)[0]
@@ -71,7 +83,13 @@ class Engine(TemplateUnit):
     acc_bits : int
         Width of the accumulators, see :func:`accumulator_bits`.
     pe : str
-        Processing element, one of ``pes``.
+        Processing element, one of ``pes``: ``mac`` multiplies and adds; the others transform the multiplier
+        (HPCA 2025, "Transformation in the Bit-weight Dimension of MACs"), ``docs/engines.md`` describes them.
+    encoding : str
+        How such an element recodes one operand, one of ``PE_ENCODINGS[pe]``.
+    adder : str
+        The adders that resolve carry-save sums, one of :data:`hw.arith.adders.ADDERS`: ``plain`` for FPGAs and
+        synthesisers that choose by themselves.
 
     Members
     -------
@@ -86,8 +104,8 @@ class Engine(TemplateUnit):
     Raises
     ------
     ValueError
-        For sizes that are not positive, accumulators narrower than the sum of one beat, or an
-        unknown PE.
+        For sizes that are not positive, accumulators narrower than the sum of one beat, an unknown
+        PE, or an encoding or adder that it cannot take.
     """
 
     array: ClassVar[str]
@@ -107,14 +125,16 @@ class Engine(TemplateUnit):
         w_bits: int = 8,
         acc_bits: int = 32,
         pe: str = "mac",
-        key: dict[str, int] | None = None,
+        encoding: str | None = None,
+        adder: str = "plain",
+        key: dict[str, int | str] | None = None,
     ) -> None:
         for name, size in {"tokens": tokens, "reduce": reduce, "outputs": outputs}.items():
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, not {size!r}")
         for name, bits in {"x_bits": x_bits, "w_bits": w_bits}.items():
-            if bits < 2:
-                raise ValueError(f"{name} must be at least 2 (signed numbers), not {bits!r}")
+            if not 2 <= bits <= 16:
+                raise ValueError(f"{name} must be 2 to 16 (signed numbers), not {bits!r}")
         if acc_bits < accumulator_bits(reduce, x_bits, w_bits):
             least = accumulator_bits(reduce, x_bits, w_bits)
             raise ValueError(f"acc_bits must be at least {least} for one beat, not {acc_bits!r}")
@@ -123,6 +143,15 @@ class Engine(TemplateUnit):
                 f"array {self.array!r} has no PE {pe!r} (it has {', '.join(self.pes)}); "
                 f"use {self.array}:{nearest(pe, self.pes)}"
             )
+        encodings = PE_ENCODINGS[pe]
+        if encoding is not None and encoding not in encodings:
+            raise ValueError(
+                f"PE {pe!r} takes no encoding {encoding!r} (it takes {', '.join(encodings) or 'none'})"
+            )
+        if adder not in ADDERS:
+            raise ValueError(f"adder {adder!r} is not known (known: {', '.join(ADDERS)})")
+        self.encoding = encoding or (encodings[0] if encodings else "")
+        self.adder = adder
         self.tokens, self.reduce, self.outputs = tokens, reduce, outputs
         self.x_bits, self.w_bits, self.acc_bits = x_bits, w_bits, acc_bits
         self.pe = pe
@@ -136,10 +165,21 @@ class Engine(TemplateUnit):
             }
         )
         row = StructLayout({"acc": outputs * acc_bits, "last": 1})
-        sizes = {"t": tokens, "r": reduce, "o": outputs, "x": x_bits, "w": w_bits, "a": acc_bits}
+        sizes: dict[str, int | str] = {
+            "t": tokens,
+            "r": reduce,
+            "o": outputs,
+            "x": x_bits,
+            "w": w_bits,
+            "a": acc_bits,
+        }
         super().__init__(
             {"i": In(stream.Signature(beat)), "o": Out(stream.Signature(row))},
-            {**sizes, **(key or {})},
+            sizes
+            | ({"p": pe} if pe != "mac" else {})
+            | ({"e": self.encoding} if encodings and self.encoding != encodings[0] else {})
+            | ({"f": adder} if adder != "plain" else {})
+            | (key or {}),
         )
 
     @property
@@ -160,9 +200,13 @@ class Engine(TemplateUnit):
         """Beats of a tile with ``k`` elements (the last beat is padded with zeros)."""
         return -(-k // self.reduce)
 
+    def beat_cycles(self, rows: int) -> int:
+        """Cycles from one beat of a tile with ``rows`` rows to the next, if nothing stalls."""
+        return 1
+
     def interval(self, k: int, rows: int) -> int:
         """Cycles from one tile to the next in steady state."""
-        return max(self.beats(k), rows)
+        return max(self.beats(k) * self.beat_cycles(rows), rows)
 
     def golden(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Exact sums ``[rows, outputs]`` of ``x`` ``[rows, k]`` and ``w`` ``[k, outputs]``.
@@ -216,6 +260,7 @@ class Engine(TemplateUnit):
             "rows_bits": bits_for(self.tokens),
             "beat_bits": self.i.payload.shape().size,
             "row_bits": self.o.payload.shape().size,
+            "pe": self.pe,
         }
 
     def dot_context(self, lanes: int) -> dict[str, Any]:
