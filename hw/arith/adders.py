@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.unit import Unit
 
-__all__ = ["ADDERS", "Adder", "add"]
+__all__ = ["ADDERS", "Adder", "add", "check_adder"]
 
 Spans = list[tuple[Value, Value]]
 """Of each bit: (generate, propagate) of the bits from some lower one up to it."""
@@ -90,6 +90,12 @@ _PREFIX: dict[str, Callable[[Module, Spans], Spans]] = {
 ADDERS = ("plain", *_PREFIX)
 
 
+def check_adder(style: str) -> None:
+    """Raise ValueError unless ``style`` is one of ``ADDERS``."""
+    if style not in ADDERS:
+        raise ValueError(f"adder {style!r} is not known (known: {', '.join(ADDERS)})")
+
+
 def add(
     m: Module, a: Value, b: Value, *, style: str = "plain", carry: Value | None = None
 ) -> Value:
@@ -100,8 +106,7 @@ def add(
     ValueError
         For an unknown style or words of different length.
     """
-    if style not in ADDERS:
-        raise ValueError(f"adder {style!r} is not known (known: {', '.join(ADDERS)})")
+    check_adder(style)
     if len(a) != len(b):
         raise ValueError(f"an adder takes words of equal length, not {len(a)} and {len(b)} bits")
     a, b = a.as_unsigned(), b.as_unsigned()
@@ -133,8 +138,7 @@ class Adder(Unit):
     """
 
     def __init__(self, *, width: int, style: str) -> None:
-        if style not in ADDERS:
-            raise ValueError(f"adder {style!r} is not known (known: {', '.join(ADDERS)})")
+        check_adder(style)
         self.width, self.style = width, style
         super().__init__(
             wiring.Signature({"a": In(width), "b": In(width), "total": Out(width + 1)}),

@@ -1,21 +1,17 @@
 # amaranth: UnusedElaboratable=no
-"""Sums of products that end as two rows: their addition is left to whoever needs the number.
+"""Sums of products that end as two rows: their addition is left to whoever needs the number."""
 
-This is what makes OPT1 (HPCA 2025, section on half reduction): a loop that accumulates holds no carry chain, so its
-period does not depend on the width of the accumulator.
-"""
-
-from amaranth.hdl import Const, Module, Mux, Value
+from amaranth.hdl import Const, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.adders import ADDERS, add
+from hw.arith.adders import add, check_adder
 from hw.arith.columns import Columns
 from hw.arith.digits import DIGIT_BITS, ENCODINGS, check_bits, digit_count, unpack_digits
 from hw.arith.products import add_product
 from hw.unit import Unit
 
-__all__ = ["CarrySaveAccumulate", "CarrySaveDot", "Multiplier"]
+__all__ = ["CarrySaveDot", "Multiplier"]
 
 
 def _bounds(bits: int, signed: bool) -> tuple[int, int]:
@@ -90,14 +86,11 @@ class _Products:
 
 
 class CarrySaveDot(Unit):
-    """Sum of ``lanes`` products ``x * w`` as two rows, with or without an accumulator in the same tree.
+    """Sum of ``lanes`` products ``x * w`` as two rows.
 
-    With ``width`` given, the products join the rows ``acc_s``, ``acc_c`` of an accumulator (OPT1):
-    ``s + c = sum(x * w) + (0 if first else acc_s + acc_c)`` modulo ``2**width``.
-
-    Without, the rows are exact and all bits positive: ``s + c + bias = sum(x * w)``, and both rows may be
-    extended with zeros. ``bias`` is ``-2**(out_bits - 1)`` and ``s + c`` less than ``2**out_bits``.
-    :class:`CarrySaveAccumulate` and :class:`hw.arith.saved.SavedAccumulate` add the rows and the bias.
+    They are exact and all bits positive: ``s + c + bias = sum(x * w)``, and both rows may be extended with zeros.
+    ``bias`` is ``-2**(out_bits - 1)`` and ``s + c`` less than ``2**out_bits``.
+    :class:`hw.arith.saved.SavedAccumulate` adds the rows and the bias.
 
     Latency
     -------
@@ -111,7 +104,6 @@ class CarrySaveDot(Unit):
     encoding : of x: "booth", "ent", "csd", "array" (none), or "digits": x arrives as digits, see
         :class:`hw.arith.digits.DigitEncoder`
     digits : with encoding "digits": digits of a lane, by default all of ``x_bits``; the first has weight 1
-    width : bits of the accumulator in the tree, None: there is none
     cut : registers after so many levels of adders (but not after the last); 0: none
 
     Members
@@ -119,38 +111,32 @@ class CarrySaveDot(Unit):
     x : ``In(lanes * x_bits)``, or ``In(lanes * digits * 3)``
     w : ``In(lanes * w_bits)``
     enable : ``In(1)``, if there are registers
-    acc_s, acc_c, first : ``In(width)``, ``In(1)``, with ``width``
     s, c : ``Out(out_bits)``
 
     Raises
     ------
     ValueError
-        For widths outside 2 to 16, an unknown encoding, or an accumulator with registers in its loop.
+        For widths outside 2 to 16, or an unknown encoding.
     """
 
     shared = True
 
     def __init__(
         self, *, lanes: int, x_bits: int, w_bits: int, x_signed: bool = True, w_signed: bool = True,
-        encoding: str = "booth", digits: int | None = None, width: int | None = None, cut: int = 0,
+        encoding: str = "booth", digits: int | None = None, cut: int = 0,
     ) -> None:  # fmt: skip
         self._products = products = _Products(
             lanes=lanes, x_bits=x_bits, w_bits=w_bits, x_signed=x_signed, w_signed=w_signed,
             encoding=encoding, digits=digits,
         )  # fmt: skip
-        self.width, self.cut, self.bias = width, cut, 0
-        if width is None:
-            counted = products.counted(x_bits + w_bits + lanes.bit_length() + 4)
-            self.out_bits = products.sum_bits(counted.take_constant())
-            self.bias = -1 << (self.out_bits - 1)
-            counted = products.counted(self.out_bits)
-            counted.constant(-self.bias)
-            levels = counted.stages()
-            self.latency = (levels - 1) // cut if cut and levels else 0
-        else:
-            if cut:
-                raise ValueError("an accumulator's loop takes one cycle: cut must be 0")
-            self.out_bits, self.latency = width, 0
+        self.cut = cut
+        counted = products.counted(x_bits + w_bits + lanes.bit_length() + 4)
+        self.out_bits = products.sum_bits(counted.take_constant())
+        self.bias = -1 << (self.out_bits - 1)
+        counted = products.counted(self.out_bits)
+        counted.constant(-self.bias)
+        levels = counted.stages()
+        self.latency = (levels - 1) // cut if cut and levels else 0
         ports = {
             "x": In(lanes * products.lane_bits),
             "w": In(lanes * w_bits),
@@ -159,73 +145,16 @@ class CarrySaveDot(Unit):
         }
         if self.latency:
             ports["enable"] = In(1)
-        if width is not None:
-            ports |= {"acc_s": In(width), "acc_c": In(width), "first": In(1)}
-        key = products.key | ({} if width is None else {"a": width}) | ({"c": cut} if cut else {})
-        super().__init__(wiring.Signature(ports), key)
+        super().__init__(wiring.Signature(ports), products.key | ({"c": cut} if cut else {}))
 
     def elaborate(self, platform) -> Module:
         m = Module()
         columns = Columns(self.out_bits)
         self._products.add_to(m, columns, self.x, self.w)
-        if self.width is None:
-            columns.constant(-self.bias)
-        else:
-            for row in (self.acc_s, self.acc_c):
-                columns.add(Mux(self.first, 0, row)[: self.width])
+        columns.constant(-self.bias)
         enable = self.enable if self.latency else None
         s, c = columns.reduce(m, cut=self.cut, enable=enable)
         m.d.comb += [self.s.eq(s), self.c.eq(c)]
-        return m
-
-
-class CarrySaveAccumulate(Unit):
-    """Adds two positive rows and a constant to an accumulator of two rows, combinationally.
-
-    ``next_s + next_c = (0 if first else acc_s + acc_c) + s + c + bias`` modulo ``2**width``.
-
-    Parameters
-    ----------
-    width : bits of the accumulator
-    rows_bits : bits of s and c, at most ``width``
-    bias : constant added every time
-
-    Members
-    -------
-    s, c : ``In(rows_bits)``
-    first : ``In(1)``
-    acc_s, acc_c : ``In(width)``
-    next_s, next_c : ``Out(width)``
-    """
-
-    shared = True
-
-    def __init__(self, *, width: int, rows_bits: int, bias: int = 0) -> None:
-        if rows_bits > width:
-            raise ValueError(f"rows of {rows_bits} bits exceed an accumulator of {width}")
-        self.width, self.rows_bits, self.bias = width, rows_bits, bias
-        super().__init__(
-            wiring.Signature(
-                {
-                    **dict.fromkeys(("s", "c"), In(rows_bits)),
-                    "first": In(1),
-                    **dict.fromkeys(("acc_s", "acc_c"), In(width)),
-                    **dict.fromkeys(("next_s", "next_c"), Out(width)),
-                }
-            ),
-            {"a": width, "r": rows_bits, "b": bias % (1 << width)},
-        )
-
-    def elaborate(self, platform) -> Module:
-        m = Module()
-        columns = Columns(self.width)
-        for row in (self.s, self.c):
-            columns.add(row)
-        for row in (self.acc_s, self.acc_c):
-            columns.add(Mux(self.first, 0, row)[: self.width])
-        columns.constant(self.bias)
-        s, c = columns.reduce(m)
-        m.d.comb += [self.next_s.eq(s), self.next_c.eq(c)]
         return m
 
 
@@ -249,8 +178,7 @@ class Multiplier(Unit):
     ) -> None:  # fmt: skip
         if encoding == "digits":
             raise ValueError("a multiplier encodes by itself: give booth, ent, csd or array")
-        if adder not in ADDERS:
-            raise ValueError(f"adder {adder!r} is not known (known: {', '.join(ADDERS)})")
+        check_adder(adder)
         self._products = _Products(
             lanes=1, x_bits=x_bits, w_bits=w_bits, x_signed=x_signed, w_signed=w_signed,
             encoding=encoding, digits=None,

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.adders import ADDERS, add
+from hw.arith.adders import add, check_adder
 from hw.arith.columns import Columns
 from hw.arith.saved import Saved
 from hw.unit import Unit
@@ -49,8 +49,7 @@ class Resolve(Unit):
         self, *, width: int, words: int = 1, group: int, step: int = 0, style: str = "plain",
         stages: int = 1, cut: int = 2,
     ) -> None:  # fmt: skip
-        if style not in ADDERS:
-            raise ValueError(f"adder {style!r} is not known (known: {', '.join(ADDERS)})")
+        check_adder(style)
         if stages not in (1, 2):
             raise ValueError(f"an addition takes 1 or 2 stages, not {stages!r}")
         self.width, self.step, self.style, self.stages, self.cut = width, step, style, stages, cut

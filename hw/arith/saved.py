@@ -11,7 +11,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.adders import add
+from hw.arith.adders import add, check_adder
 from hw.arith.columns import Columns
 from hw.unit import Unit
 
@@ -63,6 +63,7 @@ class SavedAccumulate(Unit):
     group : bits between saved carries
     rows_bits : bits of s and c, at most ``width``
     bias : constant added every time
+    style : the adders of a group, one of :data:`hw.arith.adders.ADDERS`
 
     Members
     -------
@@ -74,16 +75,19 @@ class SavedAccumulate(Unit):
     Raises
     ------
     ValueError
-        For rows that are wider than the accumulator, or groups of less than a bit.
+        For rows that are wider than the accumulator, groups of less than a bit, or an unknown adder.
     """
 
     shared = True
 
-    def __init__(self, *, width: int, group: int, rows_bits: int, bias: int = 0) -> None:
+    def __init__(
+        self, *, width: int, group: int, rows_bits: int, bias: int = 0, style: str = "ripple"
+    ) -> None:
         if rows_bits > width:
             raise ValueError(f"rows of {rows_bits} bits exceed an accumulator of {width}")
+        check_adder(style)
         self.word = Saved(width, group)
-        self.rows_bits, self.bias = rows_bits, bias
+        self.rows_bits, self.bias, self.style = rows_bits, bias, style
         super().__init__(
             wiring.Signature(
                 {
@@ -93,7 +97,8 @@ class SavedAccumulate(Unit):
                     "next": Out(self.word.bits),
                 }
             ),
-            {"a": width, "g": group, "r": rows_bits, "b": bias % (1 << width)},
+            {"a": width, "g": min(group, width), "r": rows_bits, "b": bias % (1 << width)}
+            | ({} if style == "ripple" else {"f": style}),
         )
 
     def elaborate(self, platform) -> Module:
@@ -122,9 +127,12 @@ class SavedAccumulate(Unit):
             end = min(begin + group, width)
             if begin:
                 carry = acc[width + begin // group - 1]
-            total = Signal(end - begin + 1, name=f"group_{begin}")
-            m.d.comb += total.eq(add(m, a[begin:end], b[begin:end], style="ripple", carry=carry))
-            sums.append(total[:-1])
-            carries.append(total[-1])
-        m.d.comb += self.next.eq(Cat(*sums, *carries[:-1]))
+            # What leaves the last group is dropped.
+            total = Signal(end - begin + (end < width), name=f"group_{begin}")
+            m.d.comb += total.eq(
+                add(m, a[begin:end], b[begin:end], style=self.style, carry=carry)
+            )
+            sums.append(total[: end - begin])
+            carries.append(total[end - begin :])
+        m.d.comb += self.next.eq(Cat(*sums, *carries))
         return m

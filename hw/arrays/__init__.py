@@ -6,7 +6,7 @@ from typing import Any
 
 from hw.arrays.cube import CubeArray
 from hw.arrays.engine import Engine, Resources, accumulator_bits, nearest
-from hw.arrays.systolic_os import SystolicOsArray
+from hw.arrays.systolic_os import MatrixArray, SystolicOsArray
 from hw.arrays.systolic_ws import SystolicWsArray
 from hw.arrays.tree import TreeArray
 
@@ -21,7 +21,8 @@ __all__ = [
 ]
 
 ENGINES: dict[str, type[Engine]] = {
-    cls.array: cls for cls in (TreeArray, CubeArray, SystolicOsArray, SystolicWsArray)
+    cls.array: cls
+    for cls in (TreeArray, CubeArray, SystolicOsArray, SystolicWsArray, MatrixArray)
 }
 
 

@@ -10,10 +10,22 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw.arith.adders import ADDERS
+from hw.arith.adders import check_adder
+from hw.arith.digits import DIGIT_BITS, DigitEncoder, digit_count
+from hw.arith.pe import CarrySavePe, chain_bits
+from hw.arith.resolve import Resolve
+from hw.arith.saved import SavedAccumulate
 from hw.unit import TemplateUnit
 
-__all__ = ["PE_ENCODINGS", "Engine", "Resources", "accumulator_bits", "nearest"]
+__all__ = [
+    "PE_ENCODINGS",
+    "CarrySave",
+    "Engine",
+    "Resources",
+    "accumulator_bits",
+    "nearest",
+    "skew",
+]
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,37 @@ def nearest(name: str, names: tuple[str, ...]) -> str:
     return (*get_close_matches(name, names, 1, 0.5), *names)[0]
 
 
+def skew(lines: int, bits: int) -> int:
+    """LUTs that delay line n of ``lines`` lines of ``bits`` bits by n cycles; a LUT delays a bit by up to 32."""
+    return bits * sum(1 + (n - 1) // 32 for n in range(1, lines))
+
+
+@dataclass(frozen=True)
+class CarrySave:
+    """What an array is made of if its PEs are ``opt1`` or ``opt2``.
+
+    Attributes
+    ----------
+    element : the processing element
+    resolve : makes numbers of finished sums
+    encoder : recodes the activations before they enter the array; None if they are not recoded
+    lane_bits : bits of an activation inside the array
+    """
+
+    element: CarrySavePe
+    resolve: Resolve
+    encoder: DigitEncoder | None
+    lane_bits: int
+
+    def after_chain(self, width: int) -> SavedAccumulate:
+        """Adds what leaves a chain of elements to an accumulator of ``width`` bits."""
+        chain = self.element.words[0]
+        return SavedAccumulate(
+            width=width, group=chain.group, rows_bits=min(chain.width, width),
+            bias=-1 << (chain.width - 1),
+        )  # fmt: skip
+
+
 class Engine(TemplateUnit):
     """Multiplies tiles: activations ``[rows, k]`` by weights ``[k, outputs]``, exact accumulators.
 
@@ -90,6 +133,9 @@ class Engine(TemplateUnit):
     adder : str
         The adders that resolve carry-save sums, one of :data:`hw.arith.adders.ADDERS`: ``plain`` for FPGAs and
         synthesisers that choose by themselves.
+    group : int
+        Bits between the saved carries of such sums, see :class:`hw.arith.saved.Saved`: 1 is the carry-save form of the
+        paper, more takes fewer flip-flops and a short carry chain.
 
     Members
     -------
@@ -127,9 +173,12 @@ class Engine(TemplateUnit):
         pe: str = "mac",
         encoding: str | None = None,
         adder: str = "plain",
+        group: int = 4,
         key: dict[str, int | str] | None = None,
     ) -> None:
-        for name, size in {"tokens": tokens, "reduce": reduce, "outputs": outputs}.items():
+        for name, size in {
+            "tokens": tokens, "reduce": reduce, "outputs": outputs, "group": group
+        }.items():  # fmt: skip
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, not {size!r}")
         for name, bits in {"x_bits": x_bits, "w_bits": w_bits}.items():
@@ -148,10 +197,9 @@ class Engine(TemplateUnit):
             raise ValueError(
                 f"PE {pe!r} takes no encoding {encoding!r} (it takes {', '.join(encodings) or 'none'})"
             )
-        if adder not in ADDERS:
-            raise ValueError(f"adder {adder!r} is not known (known: {', '.join(ADDERS)})")
+        check_adder(adder)
         self.encoding = encoding or (encodings[0] if encodings else "")
-        self.adder = adder
+        self.adder, self.group = adder, group
         self.tokens, self.reduce, self.outputs = tokens, reduce, outputs
         self.x_bits, self.w_bits, self.acc_bits = x_bits, w_bits, acc_bits
         self.pe = pe
@@ -179,8 +227,38 @@ class Engine(TemplateUnit):
             | ({"p": pe} if pe != "mac" else {})
             | ({"e": self.encoding} if encodings and self.encoding != encodings[0] else {})
             | ({"f": adder} if adder != "plain" else {})
+            | ({"g": group} if pe != "mac" else {})
             | (key or {}),
         )
+
+    def carry_save(
+        self, lanes: int, *, cut: int = 0, chain: int = 0, encoders: int
+    ) -> CarrySave:
+        """The parts of an array whose elements sum ``lanes`` products a cycle.
+
+        Parameters
+        ----------
+        lanes : products that an element sums
+        cut : levels of adders between registers, see :class:`hw.arith.pe.CarrySavePe`
+        chain : elements that pass a sum on; 0: each keeps its own, of the accumulators' width
+        encoders : activations that an encoder takes side by side
+        """
+        recoded = self.encoding != "array"
+        encoding = "digits" if recoded else "array"
+        operands: dict[str, Any] = {"lanes": lanes, "x_bits": self.x_bits, "w_bits": self.w_bits}
+        width = chain_bits(chain, encoding=encoding, **operands) if chain else self.acc_bits
+        element = CarrySavePe(
+            width=width, apart=self.pe == "opt2", encoding=encoding, group=self.group, cut=cut,
+            chained=bool(chain), **operands,
+        )  # fmt: skip
+        resolve = Resolve(
+            width=self.acc_bits, words=len(element.words), group=self.group,
+            step=2 if element.apart else 0, style=self.adder,
+        )  # fmt: skip
+        if not recoded:
+            return CarrySave(element, resolve, None, self.x_bits)
+        encoder = DigitEncoder(lanes=encoders, bits=self.x_bits, encoding=self.encoding)
+        return CarrySave(element, resolve, encoder, digit_count(self.x_bits) * DIGIT_BITS)
 
     @property
     def latency(self) -> int:
@@ -261,6 +339,7 @@ class Engine(TemplateUnit):
             "beat_bits": self.i.payload.shape().size,
             "row_bits": self.o.payload.shape().size,
             "pe": self.pe,
+            "group": self.group,
         }
 
     def dot_context(self, lanes: int) -> dict[str, Any]:

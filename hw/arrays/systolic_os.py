@@ -1,16 +1,12 @@
-"""Output-stationary systolic array: every operand moves to a neighbour only."""
+"""Output-stationary arrays: every sum stays in its PE, operands move to a neighbour or are broadcast along a row."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from hw.arith.adders import Adder
-from hw.arith.digits import DIGIT_BITS, DigitEncoder, digit_count
-from hw.arith.dot import CarrySaveAccumulate, CarrySaveDot
-from hw.arrays.engine import Engine, Resources, accumulator_bits
+from hw.arith.digits import digit_count
+from hw.arrays.engine import Engine, Resources, accumulator_bits, skew
 from hw.unit import Unit
 
-__all__ = ["SystolicOsArray"]
-
-RECODE = ("pe", "row")
+__all__ = ["MatrixArray", "SystolicOsArray"]
 
 
 class SystolicOsArray(Engine):
@@ -22,153 +18,136 @@ class SystolicOsArray(Engine):
     second set of accumulators. Columns are aligned again at the output, where whole token rows
     leave.
 
-    With ``opt1`` (HPCA 2025) a PE accumulates in carry-save form; the column carries both rows out
-    and one adder per column resolves them. Activations are recoded before they enter (``recode``
-    "row", the digits hop) or in every PE ("pe").
+    With ``opt1`` and ``opt2`` (HPCA 2025) a PE accumulates in carry-save form; the column carries the
+    whole form out and one adder per column resolves it. Activations are recoded before they enter;
+    their digits hop.
 
     Latency
     -------
-    ``outputs + stages + levels + 2``, one more with ``opt1``: the beat's register, the skew of the
-    last output, a PE (operands, products, accumulator), the OR tree of ``levels`` over ``merge``
-    rows each, the resolving adder.
+    ``outputs + stages + levels + 2``: the beat's register, the skew of the last output, a PE
+    (operands, products, accumulator), the OR tree of ``levels`` over ``merge`` rows each; then the
+    resolving adder.
 
     Parameters
     ----------
     stages : int
-        Registers behind the products of a PE, for synthesis to retime (see
+        With ``mac``: registers behind the products of a PE, for synthesis to retime (see
         :class:`hw.arrays.tree.TreeArray`); by default one for the products and one for every two
-        levels of adders. With ``opt1`` 0 puts the products into the accumulator's own tree, 1
-        registers them as two rows.
+        levels of adders.
     merge : int
         Results that a level of the OR tree merges.
-    recode : str
-        With ``opt1``: where activations become digits.
+    cut : int
+        With the others: levels of carry-save adders between registers; 0: none.
 
     For the others, the members and the errors see :class:`Engine`.
     """
 
     array = "systolic_os"
-    pes = ("mac", "opt1")
+    pes = ("mac", "opt1", "opt2")
     template = "arrays/systolic_os.sv.j2"
+    broadcast: ClassVar[bool] = False
+    """Activations reach all outputs of a row at once."""
 
     def __init__(
-        self,
-        *,
-        tokens: int,
-        reduce: int,
-        pe: str = "mac",
-        stages: int | None = None,
-        merge: int = 16,
-        recode: str = "pe",
-        **common: Any,
-    ) -> None:
+        self, *, tokens: int, reduce: int, pe: str = "mac", stages: int | None = None,
+        merge: int = 16, cut: int = 3, **common: Any,
+    ) -> None:  # fmt: skip
         if stages is None:
-            stages = 1 + ((reduce - 1).bit_length() + 1) // 2 if pe == "mac" else int(reduce > 1)
-        least, most = (1, 64) if pe == "mac" else (0, 1)
-        if not least <= stages <= most:
-            raise ValueError(
-                f"stages of {self.array}:{pe} must be {least} to {most}, not {stages!r}"
-            )
+            stages = 1 + ((reduce - 1).bit_length() + 1) // 2
+        if stages < 1:
+            raise ValueError(f"stages must be at least 1, not {stages!r}")
         if merge < 2:
             raise ValueError(f"merge must be at least 2, not {merge!r}")
-        if recode not in RECODE:
-            raise ValueError(f"recode must be {' or '.join(RECODE)}, not {recode!r}")
-        self.stages, self.merge, self.recode = stages, merge, recode
+        if cut < 0:
+            raise ValueError(f"cut must be 0 or more, not {cut!r}")
+        self.merge = merge
         self.levels: list[int] = []
         left = tokens
         while left > 1:
             left = -(-left // merge)
             self.levels.append(left)
-        key: dict[str, int | str] = {"s": stages, "m": merge}
-        if pe != "mac" and recode == "row":
-            key["c"] = recode
-        super().__init__(tokens=tokens, reduce=reduce, pe=pe, key=key, **common)
-        if recode == "row" and self.encoding in ("", "array"):
-            raise ValueError(f"recode 'row' needs digits: PE {pe!r} has none")
-        self._dot = self._accumulate = self._resolve = self._encoder = None
-        if pe == "opt1":
-            if recode == "row":
-                self._encoder = DigitEncoder(
-                    lanes=reduce, bits=self.x_bits, encoding=self.encoding
-                )
-            self._dot = CarrySaveDot(
-                lanes=reduce, x_bits=self.x_bits, w_bits=self.w_bits,
-                encoding="digits" if self._encoder else self.encoding,
-                width=None if stages else self.acc_bits,
-            )  # fmt: skip
-            self._resolve = Adder(width=self.acc_bits, style=self.adder)
-            if stages:
-                self._accumulate = CarrySaveAccumulate(
-                    width=self.acc_bits, rows_bits=self._dot.out_bits, bias=self._dot.bias
-                )
+        key: dict[str, int | str] = {"s": stages} if pe == "mac" else {"c": cut}
+        super().__init__(tokens=tokens, reduce=reduce, pe=pe, key=key | {"m": merge}, **common)
+        self._parts = None
+        if pe != "mac":
+            self._parts = self.carry_save(reduce, cut=cut, encoders=reduce)
+            stages = self._parts.element.latency
+        self.stages = stages
+
+    @property
+    def phases(self) -> int:
+        """Cycles over which a row's outputs are spread."""
+        return 1 if self.broadcast else self.outputs
 
     @property
     def latency(self) -> int:
-        return self.outputs + self.stages + len(self.levels) + 2 + (self.pe == "opt1")
-
-    @property
-    def hop_bits(self) -> int:
-        """Bits of an activation, or of its digits, as they hop from PE to PE."""
-        if self._encoder:
-            return digit_count(self.x_bits) * DIGIT_BITS
-        return self.x_bits
+        resolve = self._parts.resolve.latency if self._parts else 0
+        return self.phases + self.stages + len(self.levels) + 2 + resolve
 
     def parts(self) -> list[Unit]:
-        if self._dot is None or self._resolve is None:
+        if self._parts is None:
             return []
-        pe = [self._dot, *([self._accumulate] if self._accumulate else [])]
-        encoders = [self._encoder] * self.tokens if self._encoder else []
-        return pe * (self.tokens * self.outputs) + [self._resolve] * self.outputs + encoders
+        encoders = [self._parts.encoder] * self.tokens if self._parts.encoder else []
+        elements = [self._parts.element] * (self.tokens * self.outputs)
+        return [*encoders, *elements, *[self._parts.resolve] * self.outputs]
 
     def resources(self) -> Resources:
         """DSPs as multipliers, or compressors in LUTs; skews in LUTs, up to 32 cycles a bit in each."""
-        pes, dot = self.macs // self.reduce, accumulator_bits(self.reduce, self.x_bits, self.w_bits)
-        carry_save = self.pe == "opt1"
-        words = 2 if carry_save else 1  # of an accumulator
-        operands = self.reduce * (self.hop_bits + self.w_bits)
-        adders = (self.reduce - 1) * (self.x_bits + self.w_bits + 1)
-        if carry_save:  # rows of partial products and their compressors, about a LUT a bit each
-            adders = self.reduce * digit_count(self.x_bits) * 2 * (self.w_bits + 1)
-        rows = sum(self.levels) + 1  # registers as wide as a row of accumulators
-
-        def skew(lines: int, bits: int) -> int:
-            return bits * sum(1 + (n - 1) // 32 for n in range(1, lines))
-
-        waiting = (
-            skew(self.tokens, self.reduce * self.hop_bits)
-            + skew(self.outputs, self.reduce * self.w_bits)
-            + skew(self.outputs, self.acc_bits)
-        )
-        collected = rows * self.outputs * self.acc_bits * words
+        pes, dot = self.tokens * self.outputs, accumulator_bits(self.reduce, self.x_bits, self.w_bits)
+        parts = self._parts
+        if parts:
+            lane_bits, word = parts.lane_bits, parts.element.word_bits
+            adders = self.reduce * digit_count(self.x_bits) * 2 * (self.w_bits + 1) + word
+            held = 2 * parts.element.dot.out_bits * len(parts.element.words) * self.stages
+        else:
+            lane_bits, word = self.x_bits, self.acc_bits
+            adders = (self.reduce - 1) * (self.x_bits + self.w_bits + 1)
+            held = (self.stages - 1) * dot
+        hops = self.reduce * (self.w_bits + lane_bits // (self.outputs if self.broadcast else 1))
+        waiting = skew(self.tokens, self.reduce * self.x_bits)
+        if not self.broadcast:
+            waiting += skew(self.outputs, self.reduce * self.w_bits)
+            waiting += skew(self.outputs, self.acc_bits)
+        collected = (sum(self.levels) + 1) * self.outputs * word
         return Resources(
-            dsp=0 if carry_save else self.macs,
-            lut=pes * (adders + words * (self.acc_bits + self.acc_bits // 2))
-            + waiting
-            + collected,
-            ff=pes * (operands + max(0, self.stages - 1) * dot + words * self.acc_bits)
-            + (pes * 2 * dot if carry_save and self.stages else 0)
+            dsp=0 if parts else self.macs,
+            lut=pes * (adders + word + word // 2) + waiting + collected,
+            ff=pes * (hops + held + word)
             + collected
             + self.i.payload.shape().size
-            + 3 * self.tokens * (self.tokens // 2 + self.outputs + self.stages + 1),
+            + 3 * self.tokens * (self.tokens // 2 + self.phases + self.stages + 1),
             bram=0,
         )
 
     def context(self) -> dict[str, Any]:
         # PEs that share a 32-bit word of operands are written out: aligned selections are fast.
         width = self.reduce * max(self.x_bits, self.w_bits)
-        group = next((g for g in (4, 2) if self.outputs % g == 0 and g * width <= 32), 1)
-        return (
-            super().context()
-            | self.dot_context(self.reduce)
-            | {
-                "stages": self.stages,
-                "levels": self.levels,
-                "merge": self.merge,
-                "group": group,
-                "hop_bits": self.hop_bits,
-                "dot_unit": self._dot,
-                "accumulate_unit": self._accumulate,
-                "resolve_unit": self._resolve,
-                "encoder_unit": self._encoder,
-            }
-        )
+        together = next((g for g in (4, 2) if self.outputs % g == 0 and g * width <= 32), 1)
+        found = super().context() | {
+            "stages": self.stages,
+            "levels": self.levels,
+            "merge": self.merge,
+            "together": together,
+            "broadcast": self.broadcast,
+            "parts_of": self._parts,
+        }
+        return found if self._parts else found | self.dot_context(self.reduce)
+
+
+class MatrixArray(SystolicOsArray):
+    """T x O processing elements with R multipliers each; activations are broadcast, weights hop down.
+
+    The 2D matrix whose rows share their operand in the same cycle (FlexFlow's kind): no PE holds an
+    activation, outputs need no skew, and results leave aligned. Weights still take a cycle from row to
+    row: so rows finish one after the other, and the column that collects them needs no second set
+    of accumulators.
+
+    Latency
+    -------
+    ``stages + levels + 3``, then the resolving adder.
+
+    For parameters, members and errors see :class:`SystolicOsArray`.
+    """
+
+    array = "matrix"
+    broadcast = True

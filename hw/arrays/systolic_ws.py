@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from hw.arith.adders import Adder
-from hw.arith.dot import CarrySaveAccumulate, CarrySaveDot
-from hw.arrays.engine import Engine, Resources, accumulator_bits
+from hw.arith.digits import digit_count
+from hw.arrays.engine import Engine, Resources, accumulator_bits, skew
 from hw.unit import Unit
 
 __all__ = ["SystolicWsArray"]
@@ -18,18 +17,18 @@ class SystolicWsArray(Engine):
     R*O multipliers, and T is how long it keeps a set of weights: with ``tokens >= reduce + outputs - 1`` rows follow
     each other without a gap. With fewer rows the weights of the next beat wait for the last PE.
 
-    With ``opt1`` partial sums hop as two rows without a carry chain, and one adder per column resolves them.
+    With ``opt1`` (HPCA 2025) activations hop as digits, partial sums in carry-save form, and so they are kept below;
+    one adder per column resolves what leaves.
 
     Latency
     -------
-    ``reduce + outputs + stages + 3``, one more with ``opt1``: the beat, the hops, the operands and the products of a
-    PE, the memory's operands, its sum.
+    ``reduce + outputs + stages + 3``: the beat, the hops, the operands and the products of a PE, the memory's
+    operands, its sum; then the resolving adder.
 
     Parameters
     ----------
     stages : int
-        Registers between the operands of a PE and its partial sum; by default 1 with ``mac`` (0 for ``opt1``: the
-        product joins the partial sum in one compressor tree).
+        With ``mac``: registers between the operands of a PE and its partial sum.
 
     For the others, the members and the errors see :class:`Engine`.
     """
@@ -39,27 +38,20 @@ class SystolicWsArray(Engine):
     template = "arrays/systolic_ws.sv.j2"
 
     def __init__(
-        self, *, reduce: int, outputs: int, pe: str = "mac", stages: int | None = None, **common: Any
+        self, *, reduce: int, outputs: int, pe: str = "mac", stages: int = 1, **common: Any
     ) -> None:
-        if stages is None:
-            stages = 1 if pe == "mac" else 0
-        least, most = (1, 4) if pe == "mac" else (0, 1)
-        if not least <= stages <= most:
-            raise ValueError(f"stages of {self.array}:{pe} must be {least} to {most}, not {stages!r}")
+        if stages < 1:
+            raise ValueError(f"stages must be at least 1, not {stages!r}")
+        key: dict[str, int | str] = {"s": stages} if pe == "mac" else {}
+        super().__init__(reduce=reduce, outputs=outputs, pe=pe, key=key, **common)
         self.stages = stages
-        super().__init__(reduce=reduce, outputs=outputs, pe=pe, key={"s": stages}, **common)
         self.sum_bits = accumulator_bits(reduce, self.x_bits, self.w_bits)
-        self._dot = self._accumulate = self._resolve = None
-        if pe == "opt1":
-            self._dot = CarrySaveDot(
-                lanes=1, x_bits=self.x_bits, w_bits=self.w_bits, encoding=self.encoding,
-                width=None if stages else self.sum_bits,
-            )  # fmt: skip
-            self._resolve = Adder(width=self.sum_bits, style=self.adder)
-            if stages:
-                self._accumulate = CarrySaveAccumulate(
-                    width=self.sum_bits, rows_bits=self._dot.out_bits, bias=self._dot.bias
-                )
+        self._parts = self._below = None
+        if pe != "mac":
+            self._parts = self.carry_save(1, chain=reduce, encoders=1)
+            self.stages = self._parts.element.latency
+            self.sum_bits = self._parts.element.width
+            self._below = self._parts.after_chain(self.acc_bits)
 
     @property
     def macs(self) -> int:
@@ -67,7 +59,8 @@ class SystolicWsArray(Engine):
 
     @property
     def latency(self) -> int:
-        return self.reduce + self.outputs + self.stages + 3 + (self.pe == "opt1")
+        resolve = self._parts.resolve.latency if self._parts else 0
+        return self.reduce + self.outputs + self.stages + 3 + resolve
 
     @property
     def hold(self) -> int:
@@ -78,47 +71,47 @@ class SystolicWsArray(Engine):
         return max(rows, self.hold)
 
     def parts(self) -> list[Unit]:
-        if self._dot is None or self._resolve is None:
+        if self._parts is None or self._below is None:
             return []
-        pe = [self._dot, *([self._accumulate] if self._accumulate else [])]
-        return pe * self.macs + [self._resolve] * self.outputs
+        encoders = [self._parts.encoder] * self.reduce if self._parts.encoder else []
+        below: list[Unit] = [self._below, self._parts.resolve]
+        return [*encoders, *[self._parts.element] * self.macs, *below * self.outputs]
 
     def resources(self) -> Resources:
         """One DSP a multiplier, or compressors in LUTs; skews and the memory of sums in LUTs."""
-
-        def skew(lines: int, bits: int) -> int:
-            return bits * sum(1 + (n - 1) // 32 for n in range(1, lines))
-
-        twice = 1 if self.pe == "mac" else 2  # words of a partial sum
-        operands = self.x_bits + self.w_bits
-        multiplier = 0 if self.pe == "mac" else self.x_bits // 2 * self.w_bits * 2
-        memory = -(-self.tokens // 32) * self.outputs * self.acc_bits
+        parts, below = self._parts, self._below
+        if parts and below:
+            lane_bits, word, kept = parts.lane_bits, parts.element.word_bits, below.word.bits
+            multiplier = digit_count(self.x_bits) * 2 * (self.w_bits + 1)
+            held = 2 * parts.element.dot.out_bits * self.stages
+        else:
+            lane_bits, word, kept = self.x_bits, self.sum_bits, self.acc_bits
+            multiplier, held = 0, self.stages * (self.x_bits + self.w_bits)
+        memory = -(-self.tokens // 32) * self.outputs * kept
         return Resources(
-            dsp=self.macs if self.pe == "mac" else 0,
-            lut=self.macs * (multiplier + twice * self.sum_bits)
+            dsp=0 if parts else self.macs,
+            lut=self.macs * (multiplier + word)
             + skew(self.reduce, self.x_bits)
-            + skew(self.outputs, self.sum_bits)
+            + skew(self.outputs, word)
             + 2 * memory
-            + self.outputs * (self.acc_bits + (twice - 1) * self.sum_bits),
-            ff=self.macs * (operands + self.stages * operands + twice * self.sum_bits)
+            + self.outputs * (kept + (self.acc_bits if parts else 0)),
+            ff=self.macs * (lane_bits + self.w_bits + held + word)
             + self.i.payload.shape().size
-            + self.outputs * (3 * self.acc_bits + 2 * self.sum_bits),
+            + self.outputs * (3 * kept + 2 * word),
             bram=0,
         )
 
     def context(self) -> dict[str, Any]:
         width = max(self.x_bits, self.w_bits)
-        group = next((g for g in (4, 2) if self.outputs % g == 0 and g * width <= 32), 1)
-        return (
-            super().context()
-            | self.dot_context(1)
-            | {
-                "stages": self.stages,
-                "sum_bits": self.sum_bits,
-                "hold": self.hold,
-                "group": group,
-                "dot_unit": self._dot,
-                "accumulate_unit": self._accumulate,
-                "resolve_unit": self._resolve,
-            }
-        )
+        together = next((g for g in (4, 2) if self.outputs % g == 0 and g * width <= 32), 1)
+        found = super().context() | {
+            "stages": self.stages,
+            "sum_bits": self.sum_bits,
+            "hold": self.hold,
+            "together": together,
+            "parts_of": self._parts,
+            "below": self._below,
+        }
+        if self._parts is None:
+            return found | self.dot_context(1)
+        return found | {"chain_start": self._parts.element.chain_start(self.reduce)}

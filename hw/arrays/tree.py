@@ -2,54 +2,112 @@
 
 from typing import Any
 
+from hw.arith.digits import digit_count
 from hw.arrays.engine import Engine, Resources, accumulator_bits
+from hw.unit import Unit
 
 __all__ = ["TreeArray"]
+
+REGISTERS = ("behind", "inside")
 
 
 class TreeArray(Engine):
     """T x O cells, each a tree of R multipliers and an accumulator; operands are broadcast.
 
-    The template describes the tree as one function followed by ``stages`` registers of its result,
-    which synthesis retimes into it (``-retiming`` in Vivado, ``abc -dff`` in yosys). In this form
-    one compiled function serves all cells of a simulation.
+    With ``mac`` the template describes the tree as one function followed by ``stages`` registers of its
+    result, which synthesis retimes into it (``-retiming`` in Vivado, ``abc -dff`` in yosys). In this
+    form one compiled function serves all cells of a simulation. A flow that does not retime wants the
+    ``registers`` inside: behind the products and behind each level of adders.
+
+    With ``opt1`` and ``opt2`` (HPCA 2025) the products and their sum stay in carry-save form, from the digits of
+    the activations, recoded once for all outputs, to the row that leaves. ``opt2`` sums the digits of each
+    weight apart.
 
     Latency
     -------
-    ``stages + 1``: the registers of the tree, then the accumulator.
+    With ``mac`` ``stages + 1``: the registers of the tree, then the accumulator. Else the operands,
+    the rows of the products, the registers inside their tree, the accumulator, the resolving adder.
 
     Parameters
     ----------
     stages : int
-        Registers in a tree; by default one for the products and one for every two levels of adders.
+        With ``mac``: registers in a tree; by default one for the products and one for every two levels of
+        adders.
+    registers : str
+        With ``mac``: where they are, "behind" or "inside" (there their number is given).
+    cut : int
+        With the others: levels of carry-save adders between registers; 0: none.
 
     For the others, the members and the errors see :class:`Engine`.
     """
 
     array = "tree"
+    pes = ("mac", "opt1", "opt2")
     template = "arrays/tree.sv.j2"
 
-    def __init__(self, *, reduce: int, stages: int | None = None, **common: Any) -> None:
+    def __init__(
+        self, *, reduce: int, pe: str = "mac", stages: int | None = None, registers: str = "behind",
+        cut: int = 3, **common: Any,
+    ) -> None:  # fmt: skip
+        if registers not in REGISTERS:
+            raise ValueError(f"registers must be {' or '.join(REGISTERS)}, not {registers!r}")
+        levels = (reduce - 1).bit_length()
         if stages is None:
-            stages = 1 + ((reduce - 1).bit_length() + 1) // 2
-        if stages < 1:
-            raise ValueError(f"stages must be at least 1, not {stages!r}")
+            stages = 1 + (levels if registers == "inside" else (levels + 1) // 2)
+        if stages < 1 or (registers == "inside" and stages != levels + 1):
+            least = f"{levels + 1} inside" if registers == "inside" else "at least 1"
+            raise ValueError(f"stages must be {least}, not {stages!r}")
+        if cut < 0:
+            raise ValueError(f"cut must be 0 or more, not {cut!r}")
+        key: dict[str, int | str] = {"c": cut}
+        if pe == "mac":
+            key = {"s": stages} | ({"registers": registers} if registers != "behind" else {})
+        self.registers = registers
+        super().__init__(reduce=reduce, pe=pe, key=key, **common)
+        self._parts = None
+        if pe != "mac":
+            self._parts = self.carry_save(reduce, cut=cut, encoders=reduce)
+            stages = 2 + self._parts.element.latency
         self.stages = stages
-        super().__init__(reduce=reduce, key={"s": stages}, **common)
 
     @property
     def latency(self) -> int:
-        return self.stages + 1
+        return self.stages + 1 + (self._parts.resolve.latency if self._parts else 0)
+
+    def parts(self) -> list[Unit]:
+        if self._parts is None:
+            return []
+        encoders = [self._parts.encoder] * self.tokens if self._parts.encoder else []
+        cells = [self._parts.element] * (self.tokens * self.outputs)
+        return [*encoders, *cells, *[self._parts.resolve] * self.outputs]
 
     def resources(self) -> Resources:
-        """One DSP a multiplier with its product register; adders and accumulators in LUTs."""
+        """One DSP a multiplier with its product register, or compressors in LUTs; sums in LUTs."""
         cells, dot = (
             self.tokens * self.outputs,
             accumulator_bits(self.reduce, self.x_bits, self.w_bits),
         )
+        if self._parts:
+            element, resolve = self._parts.element, self._parts.resolve
+            compressors = element.lanes * digit_count(self.x_bits) * 2 * (self.w_bits + 1)
+            rows = (self.tokens + 1) * self.outputs * element.word_bits
+            held = 2 * element.dot.out_bits * len(element.words) * element.latency
+            operands = self.tokens * self.reduce * self._parts.lane_bits
+            return Resources(
+                dsp=0,
+                lut=cells * (compressors + 2 * element.word_bits)
+                + rows
+                + self.outputs * resolve.width,
+                ff=cells * (held + element.word_bits)
+                + rows
+                + operands
+                + self.outputs * self.reduce * self.w_bits,
+                bram=0,
+            )
         adders = (self.reduce - 1) * (self.x_bits + self.w_bits + 1)
-        # Behind the products (in the DSPs) each further register halves the sums twice.
-        registers = sum(max(1, self.reduce >> (2 * s)) for s in range(1, self.stages)) * dot
+        # Behind the products (in the DSPs) each further register halves the sums twice, or once.
+        halved = 1 if self.registers == "inside" else 2
+        registers = sum(max(1, self.reduce >> (halved * s)) for s in range(1, self.stages)) * dot
         rows = (self.tokens + 1) * self.outputs * self.acc_bits
         return Resources(
             dsp=self.macs,
@@ -59,4 +117,7 @@ class TreeArray(Engine):
         )
 
     def context(self) -> dict[str, Any]:
-        return super().context() | self.dot_context(self.reduce) | {"stages": self.stages}
+        found = super().context() | {"stages": self.stages, "registers": self.registers}
+        if self._parts is None:
+            return found | (self.dot_context(self.reduce) if self.registers == "behind" else {})
+        return found | {"parts_of": self._parts}

@@ -1,5 +1,6 @@
 """In the simulator: every engine against its golden model, its latency and its interval."""
 
+import os
 import random
 from typing import Any
 
@@ -13,39 +14,58 @@ from sim.streams import get, put, start
 # T, R, O: small, larger, odd everywhere, smallest, no reduction, one output, long sums.
 SHAPES = [(1, 4, 4), (2, 8, 8), (3, 5, 7), (1, 1, 1), (4, 1, 6), (2, 6, 1), (5, 16, 2)]
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "tree": [{}, {"stages": 1}],
-    "cube": [{}, {"hop": 1}, {"hop": 4}],
-    "systolic_os": [{}, {"stages": 1}],
+    "tree": [{"stages": 1}, {"registers": "inside"}],
+    "cube": [{"hop": 1}, {"hop": 4}],
+    "systolic_os": [{"stages": 1}],
+    "systolic_ws": [{"stages": 2}],
+    "matrix": [{"stages": 1}],
+}
+# Of the carry-save PEs: encodings, the forms of a saved sum from one carry a bit to none, registers, widths.
+CARRY_SAVE_SHAPES = [(2, 3, 3), (1, 1, 1)]
+CARRY_SAVE_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "opt1": [
+        {"encoding": "array"},
+        {"encoding": "ent", "group": 1},
+        {"encoding": "csd", "group": 64, "adder": "kogge_stone"},
+        {"x_bits": 5, "w_bits": 9, "group": 3},
+    ],
+    "opt2": [{"encoding": "csd", "group": 2}, {"x_bits": 4, "w_bits": 6}],
 }
 BEATS = 5  # of the longest tile, for which the accumulators are just wide enough
 
 
-def devices() -> dict[str, Engine]:
-    """The table: every array in every shape, and with each of its own parameters in one shape."""
+def devices(*, carry_save: bool) -> dict[str, Engine]:
+    """The table: every array and PE in every shape, and with each of its parameters in one shape."""
     found = {}
-    for array in ENGINES:
-        for shape in SHAPES:
-            for n, options in enumerate(OPTIONS[array]):
-                if n == 0 or shape == (2, 6, 1):
-                    tokens, reduce, outputs = shape
-                    name = f"{array}_{tokens}_{reduce}_{outputs}" + "".join(
-                        f"_{k}{v}" for k, v in options.items()
-                    )
-                    found[name] = make_engine(
-                        array, tokens=tokens, reduce=reduce, outputs=outputs,
-                        acc_bits=accumulator_bits(BEATS * reduce), **options,
-                    )  # fmt: skip
+    for array, cls in ENGINES.items():
+        for pe in cls.pes:
+            if carry_save != (pe in CARRY_SAVE_OPTIONS):
+                continue
+            shapes, single, options = SHAPES, (2, 6, 1), OPTIONS[array]
+            if carry_save:
+                shapes, single, options = CARRY_SAVE_SHAPES, (2, 4, 1), CARRY_SAVE_OPTIONS[pe]
+                if array == "tree":
+                    options = [*options, {"cut": 1}]
+            for shape, own in [(s, {}) for s in shapes] + [(single, own) for own in options]:
+                name = "_".join(map(str, (array, pe, *shape, *(f"{k}{v}" for k, v in own.items()))))
+                tokens, reduce, outputs = shape
+                widths = {bits: own.get(bits, 8) for bits in ("x_bits", "w_bits")}
+                found[name] = make_engine(
+                    array, pe, tokens=tokens, reduce=reduce, outputs=outputs,
+                    acc_bits=accumulator_bits(BEATS * reduce, **widths), **own,
+                )  # fmt: skip
     return found
 
 
-DEVICES = devices()
+DEVICES = devices(carry_save=os.environ.get("HWGEN_PES") == "carry_save")
 each = cocotb.parametrize(name=list(DEVICES))
 
 
 def random_tile(
     engine: Engine, rng: np.random.Generator, k: int, rows: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    return rng.integers(-128, 128, (rows, k)), rng.integers(-128, 128, (k, engine.outputs))
+    x, w = (1 << (bits - 1) for bits in (engine.x_bits, engine.w_bits))
+    return rng.integers(-x, x, (rows, k)), rng.integers(-w, w, (k, engine.outputs))
 
 
 async def compare(
@@ -81,11 +101,12 @@ async def holds_the_extremes(dut, name: str) -> None:
     engine = DEVICES[name]
     k = BEATS * engine.reduce
     await start(dut)
+    x, w = (1 << (bits - 1) for bits in (engine.x_bits, engine.w_bits))
     tiles = [
         (np.full((engine.tokens, k), a), np.full((k, engine.outputs), b))
-        for a, b in [(-128, -128), (-128, 127), (0, 0), (127, -128), (-128, -128)]
+        for a, b in [(-x, -w), (-x, w - 1), (0, 0), (x - 1, -w), (-2, -w), (-x, -w)]
     ]
-    assert engine.golden(*tiles[0]).max() == k << 14
+    assert engine.golden(*tiles[0]).max() == k * x * w
     await compare(dut, name, tiles, 1.0, 1.0)
 
 

@@ -16,6 +16,7 @@ from tests.hw.cocotb_arrays import DEVICES
 
 
 def test_simulation(tmp_path: Path) -> None:
+    """Those with multipliers; tests/hw/test_carry_save.py has the others."""
     run_bench(DEVICES, "cocotb_arrays", tmp_path)
 
 

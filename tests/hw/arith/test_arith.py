@@ -15,7 +15,8 @@ from generators.verilog import emit
 from hw.arith.adders import ADDERS, Adder
 from hw.arith.columns import Columns, stage_heights
 from hw.arith.digits import ENCODINGS, DigitEncoder, digit_count, digits, nonzero
-from hw.arith.dot import CarrySaveAccumulate, CarrySaveDot, Multiplier
+from hw.arith.dot import CarrySaveDot, Multiplier
+from hw.arith.saved import SavedAccumulate
 from hw.unit import Unit
 from sim import verilator
 from tests.hw.arith.evaluate import evaluate
@@ -233,38 +234,37 @@ class TestCarrySave:
         found = evaluate(unit, x=packed(code, 3), w=packed(w, 8))
         np.testing.assert_array_equal(found["s"] + found["c"] + unit.bias, (d * w).sum(1))
 
-    @pytest.mark.parametrize("encoding", PRODUCTS)
-    def test_accumulator_in_the_tree(self, encoding: str) -> None:
-        unit = CarrySaveDot(lanes=2, x_bits=8, w_bits=8, encoding=encoding, width=20)
-        x, w = lanes_of(5, 2, 8), lanes_of(6, 2, 8)
-        s, c = np.random.default_rng(7).integers(0, 1 << 20, (2, 200))
-        for first in (0, 1):
-            found = evaluate(
-                unit, x=packed(x, 8), w=packed(w, 8), acc_s=s, acc_c=c, first=np.full(200, first)
-            )
-            want = (x * w).sum(1) + (0 if first else s + c)
-            np.testing.assert_array_equal((found["s"] + found["c"]) % (1 << 20), want % (1 << 20))
-
     @pytest.mark.parametrize("width", [16, 20, 32])
-    def test_accumulates_and_wraps(self, width: int) -> None:
+    @pytest.mark.parametrize(
+        ("group", "style"), [(1, "ripple"), (3, "ripple"), (4, "ripple"), (64, "sklansky")]
+    )
+    def test_accumulates_and_wraps(self, width: int, group: int, style: str) -> None:
+        """Whatever the form of the sum, and with rows as any products leave them."""
         dot = CarrySaveDot(lanes=1, x_bits=8, w_bits=8)
-        unit = CarrySaveAccumulate(width=width, rows_bits=dot.out_bits, bias=dot.bias)
+        unit = SavedAccumulate(
+            width=width, group=group, rows_bits=min(dot.out_bits, width), bias=dot.bias, style=style
+        )
         rng = np.random.default_rng(8)
-        rows = rng.integers(0, 1 << dot.out_bits, (2, 300))
-        acc = rng.integers(0, 1 << width, (2, 300))
+        s = rng.integers(0, 1 << dot.out_bits, 300)
+        c = rng.integers(0, (1 << dot.out_bits) - s)  # together they fit, see CarrySaveDot
+        acc = np.array([int(v) for v in rng.integers(0, 1 << 62, 300)]) % (1 << unit.word.bits)
+
+        def value(word: np.ndarray) -> np.ndarray:
+            total = word & ((1 << width) - 1)
+            for n, place in enumerate(unit.word.boundaries):
+                total = total + ((word >> (width + n) & 1) << place)
+            return total
+
         for first in (0, 1):
-            found = evaluate(
-                unit, s=rows[0], c=rows[1], acc_s=acc[0], acc_c=acc[1], first=np.full(300, first)
-            )
-            want = rows.sum(0) + dot.bias + (0 if first else acc.sum(0))
-            total = (found["next_s"] + found["next_c"]) % (1 << width)
-            np.testing.assert_array_equal(total, want % (1 << width))
+            found = evaluate(unit, s=s, c=c, acc=acc, first=np.full(300, first))["next"]
+            want = s + c + dot.bias + (0 if first else value(acc))
+            np.testing.assert_array_equal(value(found) % (1 << width), want % (1 << width))
 
     def test_refuses(self) -> None:
-        with pytest.raises(ValueError, match="cut must be 0"):
-            CarrySaveDot(lanes=2, x_bits=8, w_bits=8, width=32, cut=2)
         with pytest.raises(ValueError, match="rows of 20 bits exceed an accumulator of 16"):
-            CarrySaveAccumulate(width=16, rows_bits=20)
+            SavedAccumulate(width=16, group=4, rows_bits=20)
+        with pytest.raises(ValueError, match="group must be at least 1 bit, not 0"):
+            SavedAccumulate(width=16, group=0, rows_bits=8)
         with pytest.raises(ValueError, match="lanes must be at least 1, not 0"):
             CarrySaveDot(lanes=0, x_bits=8, w_bits=8)
 
@@ -275,8 +275,7 @@ def test_lint(tmp_path: Path) -> None:
         Adder(width=16, style="han_carlson"),
         Multiplier(x_bits=7, w_bits=5, encoding="csd", adder="sklansky"),
         CarrySaveDot(lanes=4, x_bits=8, w_bits=8, cut=2),
-        CarrySaveDot(lanes=1, x_bits=8, w_bits=8, width=32),
-        CarrySaveAccumulate(width=32, rows_bits=17, bias=-5),
+        SavedAccumulate(width=32, group=4, rows_bits=17, bias=-5),
     ]
     for unit in units:
         emission = emit(unit)
