@@ -253,7 +253,7 @@ class Engine(TemplateUnit):
         )  # fmt: skip
         resolve = Resolve(
             width=self.acc_bits, words=len(element.words), group=self.group,
-            step=2 if element.apart else 0, style=self.adder,
+            step=2 if element.apart else 0, style=self.adder, stages=2,
         )  # fmt: skip
         if not recoded:
             return CarrySave(element, resolve, None, self.x_bits)

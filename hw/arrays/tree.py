@@ -47,7 +47,7 @@ class TreeArray(Engine):
 
     def __init__(
         self, *, reduce: int, pe: str = "mac", stages: int | None = None, registers: str = "behind",
-        cut: int = 3, **common: Any,
+        cut: int = 4, **common: Any,
     ) -> None:  # fmt: skip
         if registers not in REGISTERS:
             raise ValueError(f"registers must be {' or '.join(REGISTERS)}, not {registers!r}")

@@ -247,7 +247,7 @@ class TestCarrySave:
         rng = np.random.default_rng(8)
         s = rng.integers(0, 1 << dot.out_bits, 300)
         c = rng.integers(0, (1 << dot.out_bits) - s)  # together they fit, see CarrySaveDot
-        acc = np.array([int(v) for v in rng.integers(0, 1 << 62, 300)]) % (1 << unit.word.bits)
+        acc = rng.integers(0, 1 << 62, 300) & ((1 << unit.word.bits) - 1)
 
         def value(word: np.ndarray) -> np.ndarray:
             total = word & ((1 << width) - 1)
