@@ -86,6 +86,8 @@ def _measure(c: CoreConfig, board: TargetCard) -> Machine:
         header_tiles=c.header_tiles,
         header_buffers=header_buffers(c),
         engine_latency=engine.latency,
+        beat_cycles=tuple(engine.beat_cycles(rows) for rows in range(1, c.tokens + 1)),
+        multipliers=engine.macs,
         requantise_latency=Requantise.latency,
         activation_latency=Activation.latency,
         residual_latency=RESIDUAL,

@@ -1,6 +1,9 @@
 """The plan: which engine shape and buffer sizes a model gets on a target, and what limited them."""
 
+import warnings
 from dataclasses import dataclass
+
+from amaranth.hdl import UnusedElaboratable
 
 from designs.cards import ModelCard, list_models, load_model_card
 from designs.errors import DesignError
@@ -8,7 +11,8 @@ from designs.memory_map import MemoryMap
 from designs.target import TargetCard
 from generators.image import memory_map
 from generators.resources import estimate, excess, total
-from hw.arrays import EngineSpec
+from hw.arrays import Engine, EngineSpec, make_engine
+from hw.core.accelerator import make_core_engine
 from hw.core.config import CoreConfig
 
 __all__ = ["Plan", "plan"]
@@ -53,7 +57,7 @@ def function_unit_dsp(lanes: int) -> int:
 def plan(card: ModelCard, target: TargetCard, engine: EngineSpec) -> Plan:
     """Choose the shape of the core.
 
-    The most multipliers win; among equals, the shape whose engine takes weights at least twice as fast as
+    The most products a cycle win; among equals, the shape whose engine takes weights at least twice as fast as
     memory delivers them (it catches up after softmax and norms, so that decoding stays bound by memory), then
     the fewest lanes.
 
@@ -83,14 +87,14 @@ def plan(card: ModelCard, target: TargetCard, engine: EngineSpec) -> Plan:
 
 
 def _limits(card: ModelCard, target: TargetCard, c: CoreConfig) -> tuple[str, ...]:
-    used = c.tokens * c.lanes * c.lanes
+    engine = make_core_engine(c)
     if c.chunk == CHUNK:
         chunk = "enough for compute to bind"
     else:
         chunk = "the context" if c.chunk >= card.context else "more do not fit on the chip"
     return (
-        f"{used} multipliers ({c.tokens}x{c.lanes}x{c.lanes}): "
-        + _lane_limit(card, target, c.tokens, c.lanes),
+        f"{engine.macs} multipliers ({c.tokens}x{c.lanes}x{c.lanes}): "
+        + _lane_limit(card, target, engine),
         (
             f"{c.ports} of {target.memory.ports} memory ports, {c.stripe_bytes} bytes per cycle; "
             f"the engine takes {c.beat_bytes}"
@@ -120,7 +124,8 @@ def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tup
             )
         if engine.tokens & (engine.tokens - 1):
             raise DesignError(f"engine with {engine.tokens} token rows: must be a power of two")
-        need = engine.tokens * engine.reduce**2 + function_unit_dsp(engine.reduce)
+        need = _engine(engine, engine.tokens, engine.reduce).resources().dsp
+        need += function_unit_dsp(engine.reduce)
         if need > target.dsp_usable:
             raise DesignError(
                 f"engine {engine.tokens}x{engine.reduce}x{engine.reduce} needs {need} multipliers, {target.name} has "
@@ -129,21 +134,43 @@ def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tup
         return [(engine.tokens, engine.reduce)]
     found = []
     for lanes in legal:
-        room = (target.dsp_usable - function_unit_dsp(lanes)) // (lanes * lanes)
         stripe = _ports(target, lanes) * target.memory.port_bits // 8
         tokens = 1
-        while tokens <= min(room, lanes):
-            found.append(
-                (tokens * lanes**2, min(2, lanes * lanes // stripe), stripe, -lanes, tokens)
-            )
+        while tokens <= lanes:
+            candidate = _engine(engine, tokens, lanes)
+            if not _fits(candidate, target):
+                break
+            speed = tokens * lanes**2 / candidate.beat_cycles(tokens)
+            found.append((speed, min(2, lanes * lanes // stripe), stripe, -lanes, tokens))
             tokens *= 2
     if not found:
-        need = legal[0] ** 2 + function_unit_dsp(legal[0])
+        own = _engine(engine, 1, legal[0]).resources()
+        need = own.dsp + function_unit_dsp(legal[0])
+        what = f"{need} multipliers, there are {target.dsp_usable}"
+        if need <= target.dsp_usable:
+            what = f"{own.lut} LUT and {own.ff} FF, there are {target.lut_usable} and {target.ff}"
         raise DesignError(
-            f"{card.name} does not fit {target.name}: its smallest engine (1x{legal[0]}x{legal[0]}) needs {need} "
-            f"multipliers, there are {target.dsp_usable}"
+            f"{card.name} does not fit {target.name}: its smallest engine (1x{legal[0]}x{legal[0]}) needs {what}"
         )
     return [(tokens, -negative) for *_, negative, tokens in sorted(found, reverse=True)]
+
+
+def _engine(engine: EngineSpec, tokens: int, lanes: int) -> Engine:
+    with warnings.catch_warnings():  # an engine that is only asked
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        return make_engine(
+            engine.array, engine.pe, engine.sparsity, tokens=tokens, reduce=lanes, outputs=lanes
+        )
+
+
+def _fits(engine: Engine, target: TargetCard) -> bool:
+    """Whether the engine leaves something to the rest of the core."""
+    own = engine.resources()
+    return (
+        own.dsp + function_unit_dsp(engine.outputs) <= target.dsp_usable
+        and own.lut < target.lut_usable
+        and own.ff < target.ff
+    )
 
 
 def _memory(card: ModelCard, target: TargetCard, lanes: int) -> MemoryMap:
@@ -221,11 +248,17 @@ def _power_of_two(least: int) -> int:
     return 1 << (least - 1).bit_length()
 
 
-def _lane_limit(card: ModelCard, target: TargetCard, tokens: int, lanes: int) -> str:
-    double = 2 * tokens * lanes * lanes + function_unit_dsp(lanes)
+def _lane_limit(card: ModelCard, target: TargetCard, engine: Engine) -> str:
+    lanes, own = engine.outputs, engine.resources()
+    double = 2 * own.dsp + function_unit_dsp(lanes)
     if double > target.dsp_usable:
         return (
             f"twice as many would need {double} DSP slices with the function units, "
             f"{target.name} leaves {target.dsp_usable}"
+        )
+    if 2 * own.lut >= target.lut_usable:
+        return (
+            f"twice as many would need {2 * own.lut} LUT for the engine alone, "
+            f"{target.name} leaves {target.lut_usable}"
         )
     return f"a token row for each of at most {lanes} lanes; head size {card.head_size} allows no more lanes"

@@ -421,7 +421,7 @@ class _Speed:
         self._runs = {s.name: s.repeat for s in schedule.sections}
         self._section = max(schedule.sections, key=lambda s: s.repeat)
         self._known: dict[tuple[Pass, int | None], _Played] = {}
-        self.lanes = config.tokens * config.lanes**2
+        self.lanes = self._machine.multipliers
         self.bytes_per_cycle = float(self._machine.bytes_per_cycle)
 
     def prompt(self, tokens: int) -> Point:

@@ -261,21 +261,24 @@ class Core:
         self._rows.held = cycle + 1
         return cycle
 
-    def _tile(self, ring: str, indices: Sequence[int] | None, beats: int, cycle: int) -> int:
+    def _tile(
+        self, ring: str, indices: Sequence[int] | None, beats: int, cycle: int, rows: int
+    ) -> int:
         """Issue the beats of a tile; ``indices``: of the beats in the ring, None if they are known to be there."""
         self._beats += beats
+        spacing = self._m.beat_cycles[rows - 1]
         if indices is None:
-            return self._rows.issue(cycle, beats)
+            return self._rows.issue(cycle, beats, spacing)
         last = max(indices)
         if self._arrived(ring, last) <= cycle:
-            return self._rows.issue(cycle, beats)
+            return self._rows.issue(cycle, beats, spacing)
         for index in indices:
             arrived = self._arrived(ring, index)
             cycle = max(cycle, self._rows.held)
             if arrived > cycle:
                 self._starved += arrived - cycle
                 cycle = arrived
-            cycle = self._rows.issue(cycle, 1) + 1
+            cycle = self._rows.issue(cycle, 1, spacing) + 1
         return cycle - 1
 
     # ---- Phases -----------------------------------------------------------------------------------
@@ -330,6 +333,7 @@ class Core:
             cycle = self._other(cycle) + 1
         # Rows leave faster than tiles come: then all groups but the first are one stream of beats.
         smooth = len(groups) > 1 and words >= groups[0] and what.result not in (KEY, VALUE)
+        smooth &= max(m.beat_cycles) == 1
         for n in range(tiles):
             if n % m.header_tiles == 0:
                 cycle = self._header(cycle)
@@ -337,7 +341,9 @@ class Core:
             g = 0
             while g < len(groups):
                 count = len(groups) - g if g and smooth and self._rows.smooth else 1
-                issued = self._tile("w", None if g else range(words), words * count, cycle)
+                issued = self._tile(
+                    "w", None if g else range(words), words * count, cycle, groups[g]
+                )
                 cycle = issued + 1
                 g += count
                 if g == len(groups):
@@ -420,7 +426,7 @@ class Core:
                 issued, cycle = 0, cycle + 1
                 for n in range(chunks[g]):
                     tile = item[n * words : (n + 1) * words] if fresh else None
-                    issued = self._tile("k", tile, words, cycle)
+                    issued = self._tile("k", tile, words, cycle, groups[g])
                     ends = scored == items - 1 and n == chunks[g] - 1
                     last = self._leave(groups[g], ends=ends)
                     cycle = issued + 1
@@ -437,7 +443,7 @@ class Core:
                 issued, cycle = 0, max(cycle, done.popleft()) + 1
                 for n in range(words):
                     tile = range(n, chunks[g] * words, words) if fresh else None
-                    issued = self._tile("v", tile, chunks[g], cycle)
+                    issued = self._tile("v", tile, chunks[g], cycle, groups[g])
                     self._leave(groups[g])
                     cycle = issued + 1
                 played += 1

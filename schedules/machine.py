@@ -51,6 +51,8 @@ class Machine:
     header_tiles : consecutive tiles whose headers share a beat.
     header_buffers : header beats held at once.
     engine_latency : from the last beat's transfer to the first row.
+    beat_cycles : for which a beat of 1, 2, ... rows occupies the engine.
+    multipliers : multiplications a cycle.
     requantise_latency, activation_latency : of a row.
     residual_latency : from a requantised row to its write.
     norm_row, norm_latency : a LayerNorm of n rows takes ``n * norm_row + norm_latency`` cycles.
@@ -86,6 +88,8 @@ class Machine:
     header_tiles: int
     header_buffers: int
     engine_latency: int
+    beat_cycles: tuple[int, ...]
+    multipliers: int
     requantise_latency: int
     activation_latency: int
     residual_latency: int
@@ -125,6 +129,10 @@ class Machine:
             )
         if {name for name, _ in self.clients} != {"e", "k", "v", "w"}:
             raise ScheduleError("Machine: clients must be e, k, v and w")
+        if len(self.beat_cycles) != self.tokens or min(self.beat_cycles) < 1:
+            raise ScheduleError(
+                f"Machine: beat_cycles must be {self.tokens} numbers of at least 1, one for each number of rows"
+            )
 
     @property
     def beat_bytes(self) -> int:
@@ -145,11 +153,6 @@ class Machine:
     def bytes_per_cycle(self) -> Fraction:
         """What all ports together are granted."""
         return self.ports * self.port_rate
-
-    @property
-    def multipliers(self) -> int:
-        """Multiplications a cycle."""
-        return self.tokens * self.beat_bytes
 
     def client(self, name: str) -> ReadClient:
         """A prefetcher by its name."""

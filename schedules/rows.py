@@ -37,6 +37,7 @@ class Rows:
         )  # cycles from the transfer of a last beat to the bank
         self._requantise = machine.requantise_latency
         self.held = 0  # the beat register of the feeder is free from then on
+        self._free = 0  # the engine takes the next beat
         self._bank = 0  # the next tile may be loaded
         self._entered = 0  # the last row entered requantisation
         self._written = (
@@ -54,9 +55,14 @@ class Rows:
         """When no row needs a header any more, header by header."""
         self._last = ("", 0)  # of the last row: where it goes, and when it is offered there
 
-    def issue(self, cycle: int, beats: int) -> int:
-        """Issue beats whose operands are there, from ``cycle`` on; the cycle of the last issue."""
+    def issue(self, cycle: int, beats: int, spacing: int = 1) -> int:
+        """Issue beats whose operands are there, from ``cycle`` on; the cycle of the last issue.
+
+        ``spacing`` : cycles for which such a beat occupies the engine.
+        """
         cycle = max(cycle, self.held)
+        if spacing > 1:
+            return self._issue_spaced(cycle, beats, spacing)
         while self._still and self._still[0][1] <= cycle + 1:
             self._still.popleft()
         if not self._still or self._still[0][0] > cycle + beats:
@@ -70,6 +76,19 @@ class Rows:
                     self.held = end
             cycle = issued + 1
         return cycle - 1
+
+    def _issue_spaced(self, cycle: int, beats: int, spacing: int) -> int:
+        """A beat waits in the feeder's register until the engine has done with the one before."""
+        issued = cycle
+        for _ in range(beats):
+            issued = max(cycle, self.held)
+            self.held = max(issued + 1, self._free)
+            for first, end in self._still:
+                if first <= self.held < end:
+                    self.held = end
+            self._free = self.held + spacing
+            cycle = issued + 1
+        return issued
 
     def tile(
         self, rows: int, ports: Sequence[range] = (), result: str = "", *, ends: bool = False
