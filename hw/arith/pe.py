@@ -104,7 +104,13 @@ class CarrySavePe(Unit):
             "above" if chained else "first": In(self.word_bits if chained else 1),
             "acc": Out(self.word_bits),
         }
-        key: dict[str, int | str] = {"l": lanes, "x": x_bits, "w": w_bits, "a": width, "e": encoding}
+        key: dict[str, int | str] = {
+            "l": lanes,
+            "x": x_bits,
+            "w": w_bits,
+            "a": width,
+            "e": encoding,
+        }
         key |= {"g": group, "c": cut}
         if style != "ripple":
             key["f"] = style

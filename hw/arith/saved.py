@@ -129,9 +129,7 @@ class SavedAccumulate(Unit):
                 carry = acc[width + begin // group - 1]
             # What leaves the last group is dropped.
             total = Signal(end - begin + (end < width), name=f"group_{begin}")
-            m.d.comb += total.eq(
-                add(m, a[begin:end], b[begin:end], style=self.style, carry=carry)
-            )
+            m.d.comb += total.eq(add(m, a[begin:end], b[begin:end], style=self.style, carry=carry))
             sums.append(total[: end - begin])
             carries.append(total[end - begin :])
         m.d.comb += self.next.eq(Cat(*sums, *carries))

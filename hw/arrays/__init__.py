@@ -21,8 +21,7 @@ __all__ = [
 ]
 
 ENGINES: dict[str, type[Engine]] = {
-    cls.array: cls
-    for cls in (TreeArray, CubeArray, SystolicOsArray, SystolicWsArray, MatrixArray)
+    cls.array: cls for cls in (TreeArray, CubeArray, SystolicOsArray, SystolicWsArray, MatrixArray)
 }
 
 

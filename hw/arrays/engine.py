@@ -231,9 +231,7 @@ class Engine(TemplateUnit):
             | (key or {}),
         )
 
-    def carry_save(
-        self, lanes: int, *, cut: int = 0, chain: int = 0, encoders: int
-    ) -> CarrySave:
+    def carry_save(self, lanes: int, *, cut: int = 0, chain: int = 0, encoders: int) -> CarrySave:
         """The parts of an array whose elements sum ``lanes`` products a cycle.
 
         Parameters

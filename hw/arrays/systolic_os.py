@@ -93,7 +93,10 @@ class SystolicOsArray(Engine):
 
     def resources(self) -> Resources:
         """DSPs as multipliers, or compressors in LUTs; skews in LUTs, up to 32 cycles a bit in each."""
-        pes, dot = self.tokens * self.outputs, accumulator_bits(self.reduce, self.x_bits, self.w_bits)
+        pes, dot = (
+            self.tokens * self.outputs,
+            accumulator_bits(self.reduce, self.x_bits, self.w_bits),
+        )
         parts = self._parts
         if parts:
             lane_bits, word = parts.lane_bits, parts.element.word_bits

@@ -105,12 +105,16 @@ def core(**changes) -> Machine:
         ),
         "bursts": 64, "writes": 16, "request_latency": 4, "arrival_latency": 3, "stream_latency": 2,
         "write_latency": 2, "header_tiles": 1, "header_buffers": 4, "engine_latency": 4,
-        "beat_cycles": (1, 1), "multipliers": 128,
         "requantise_latency": 5, "activation_latency": 7, "residual_latency": 1, "norm_row": 4,
         "norm_latency": 27, "norm_sums": 6, "norm_parameters": 2, "norm_beat": 2, "softmax_latency": 20,
         "softmax_wait": 3, "argmax_latency": 5, "embed_words": 1, "row_stripes": 4,
     }  # fmt: skip
-    return Machine(**(sizes | changes))
+    sizes |= changes
+    taken = {
+        "beat_cycles": (1,) * sizes["tokens"],
+        "multipliers": sizes["tokens"] * sizes["lanes"] ** 2,
+    }
+    return Machine(**(taken | sizes))
 
 
 @pytest.fixture(scope="session")
