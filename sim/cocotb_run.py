@@ -21,7 +21,9 @@ class _Runner(Verilator):
     """Only the top's signals are public: with all of them, nothing is optimised and g++ takes four times as long."""
 
     def _build_command(self):
-        return [[word for word in c if word != "--public-flat-rw"] for c in super()._build_command()]
+        return [
+            [word for word in c if word != "--public-flat-rw"] for c in super()._build_command()
+        ]
 
 
 def run(

@@ -1,0 +1,335 @@
+"""A standard-cell library as its liberty file describes it: areas, pins, what a flip-flop takes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from designs.cache import cache_folder, digest
+from designs.errors import DesignError
+from generators.files import write
+
+__all__ = ["Cell", "FlipFlop", "Liberty", "Pin"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pin(_Value):
+    """A pin of a cell.
+
+    Attributes
+    ----------
+    direction : ``"input"``, ``"output"``, ``"inout"`` or ``"internal"``
+    capacitance_ff : load that it is to what drives it, in fF
+    function : of an output, as the file writes it
+    """
+
+    direction: str
+    capacitance_ff: float
+    function: str = ""
+
+
+class FlipFlop(_Value):
+    """What a flip-flop adds to a path that begins and ends in one.
+
+    Attributes
+    ----------
+    clock : name of its clock pin
+    clk_to_q_ns : from the clock's edge, which is ideal, to its output at a load of 10 fF
+    setup_ns : what its data must be earlier than the next edge
+    """
+
+    clock: str
+    clk_to_q_ns: float
+    setup_ns: float
+
+
+class Cell(_Value):
+    """A cell.
+
+    Attributes
+    ----------
+    area_um2 : its area, as the file gives it: um2 in every library that we know
+    pins : by name
+    kind : ``"inverter"``, ``"buffer"``, ``"nand"`` (of two inputs), or ``""``
+    flip_flop : if it is one that is clocked by an edge
+    special : it keeps a bus, gates a clock or delays: not for synthesis
+    """
+
+    area_um2: float
+    pins: dict[str, Pin]
+    kind: str = ""
+    flip_flop: FlipFlop | None = None
+    special: bool = False
+
+
+class Liberty(_Value):
+    """A library.
+
+    Attributes
+    ----------
+    path : the file
+    name : of the library
+    conditions : process, voltage and temperature
+    digest : of the file
+    time_ns : the file's unit of time in ns
+    capacitance_pf : the file's unit of capacitance in pF
+    cells : by name
+    """
+
+    path: Path
+    name: str
+    conditions: str
+    digest: str
+    time_ns: float
+    capacitance_pf: float
+    cells: dict[str, Cell]
+
+    @staticmethod
+    def load(path: Path) -> Liberty:
+        """Read a liberty file.
+
+        Raises
+        ------
+        DesignError
+            If it is missing, cannot be read, is no liberty file, or lacks a flip-flop, a NAND, an
+            inverter or a buffer.
+        """
+        path = path.resolve()
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise DesignError(f"{path} cannot be read: {error.strerror}") from None
+        key = digest(Path(__file__).read_bytes(), raw)
+        kept = cache_folder() / "liberty" / f"{key}.json"
+        try:
+            library = Liberty.model_validate_json(kept.read_bytes())
+            return library.model_copy(update={"path": path})
+        except (OSError, ValueError):
+            pass
+        library = _read(path, raw, key)
+        library.check()
+        write(kept, library.model_dump_json())
+        return library
+
+    def check(self) -> None:
+        """Raise DesignError if nothing can be mapped to these cells."""
+        kinds = {cell.kind for cell in self.cells.values()}
+        wants = [f"a {kind}" for kind in ("nand", "buffer") if kind not in kinds]
+        wants += ["an inverter"] if "inverter" not in kinds else []
+        wants += ["a flip-flop"] if not self.flip_flops else []
+        if wants:
+            raise DesignError(
+                f"{self.path} ({self.name}) lacks {', '.join(wants)}: a library to synthesise with "
+                "has flip-flops, inverters, buffers and NAND gates"
+            )
+
+    @property
+    def flip_flops(self) -> dict[str, FlipFlop]:
+        """The cells that are flip-flops."""
+        return {n: c.flip_flop for n, c in self.cells.items() if c.flip_flop and not c.special}
+
+    @cached_property
+    def avoided(self) -> tuple[str, ...]:
+        """Cells that synthesis must not use."""
+        return tuple(sorted(name for name, cell in self.cells.items() if cell.special))
+
+    @cached_property
+    def driver(self) -> str:
+        """The buffer that is taken to drive every input: the second smallest."""
+        buffers = sorted(
+            (cell.area_um2, name) for name, cell in self.cells.items() if cell.kind == "buffer"
+        )
+        usual = [name for _, name in buffers if re.search(r"(^|_)buf_?x?2$", name, re.IGNORECASE)]
+        return usual[0] if usual else buffers[min(1, len(buffers) - 1)][1]
+
+
+def _read(path: Path, raw: bytes, key: str) -> Liberty:
+    from liberty.parser import parse_liberty  # takes 0.3 s to import
+
+    try:
+        group = parse_liberty(raw.decode("utf-8", errors="replace"))
+    except Exception as error:  # of its parser generator, a dozen kinds
+        where = re.search(r"line (\d+)", str(error))
+        raise DesignError(
+            f"{path} is not a liberty file" + (f": line {where[1]}" if where else "")
+        ) from None
+    if group.group_name != "library":
+        raise DesignError(f"{path} is not a liberty file: it begins with {group.group_name!r}")
+    time_ns = _time(_text(group, "time_unit", "1ns"))
+    capacitance_pf = _capacitance(group)
+    templates = {
+        _name(template): template
+        for template in group.groups
+        if template.group_name.endswith("_template")
+    }
+    cells = {
+        _name(cell): _cell(cell, templates, time_ns, capacitance_pf)
+        for cell in group.get_groups("cell")
+    }
+    return Liberty(
+        path=path,
+        name=_name(group),
+        conditions=_conditions(group),
+        digest=key,
+        time_ns=time_ns,
+        capacitance_pf=capacitance_pf,
+        cells=cells,
+    )
+
+
+def _name(group: Any) -> str:
+    return str(group.args[0]).strip('"') if group.args else ""
+
+
+def _text(group: Any, key: str, default: str = "") -> str:
+    values = group.get_attributes(key)
+    return str(values[0]).strip('"') if values else default
+
+
+def _number(group: Any, key: str, default: float = 0.0) -> float:
+    try:
+        return float(_text(group, key))
+    except ValueError:
+        return default
+
+
+def _time(text: str) -> float:
+    match = re.fullmatch(r"([\d.]+)\s*([munpf]?)s", text)
+    scale = {"m": 1e6, "u": 1e3, "n": 1.0, "p": 1e-3, "f": 1e-6, "": 1e9}
+    return float(match[1]) * scale[match[2]] if match else 1.0
+
+
+def _capacitance(group: Any) -> float:
+    values = group.get_attributes("capacitive_load_unit")
+    if not values:
+        return 1.0
+    number, unit = (str(part).strip('"').lower() for part in values[0])
+    return float(number) * {"pf": 1.0, "ff": 1e-3, "nf": 1e3}[unit]
+
+
+def _conditions(group: Any) -> str:
+    named = _text(group, "default_operating_conditions")
+    facts = [("process", "nom_process", "{:g}"), ("", "nom_voltage", "{:g} V")]
+    facts += [("", "nom_temperature", "{:g} C")]
+    found = [
+        f"{name} {form.format(_number(group, key))}".strip()
+        for name, key, form in facts
+        if group.get_attributes(key)
+    ]
+    return ", ".join([*([named] if named else []), *found])
+
+
+def _cell(cell: Any, templates: dict[str, Any], time_ns: float, capacitance_pf: float) -> Cell:
+    pins = {}
+    for pin in [*cell.get_groups("pin"), *_bus_pins(cell)]:
+        for name in pin.args:
+            pins[str(name).strip('"')] = Pin(
+                direction=_text(pin, "direction", "internal"),
+                capacitance_ff=round(_number(pin, "capacitance") * capacitance_pf * 1e3, 6),
+                function=_text(pin, "function"),
+            )
+    name = _name(cell)
+    special = (
+        _text(cell, "dont_use").lower() == "true"
+        or bool(cell.get_attributes("clock_gating_integrated_cell"))
+        or any(pin.direction == "inout" for pin in pins.values())
+        or re.search(r"dly|delay|clkdly|lpflow|probe", name, re.IGNORECASE) is not None
+    )
+    return Cell(
+        area_um2=_number(cell, "area"),
+        pins=pins,
+        kind="" if special or cell.get_groups("ff") else _kind(cell, pins),
+        flip_flop=_flip_flop(cell, templates, time_ns, capacitance_pf),
+        special=special,
+    )
+
+
+_KINDS = {"10": "inverter", "01": "buffer", "1110": "nand"}
+"""By truth table, the last input changing first."""
+
+
+def _kind(cell: Any, pins: dict[str, Pin]) -> str:
+    inputs = [name for name, pin in pins.items() if pin.direction == "input"]
+    outputs = [pin for pin in cell.get_groups("pin") if _text(pin, "direction") == "output"]
+    if len(outputs) != 1 or len(inputs) not in (1, 2) or not _text(outputs[0], "function"):
+        return ""
+    try:
+        function = outputs[0].get_boolean_function("function")
+        table = "".join(
+            "1" if function.subs(dict(zip(inputs, values, strict=True))) == True else "0"  # noqa: E712
+            for values in itertools.product((False, True), repeat=len(inputs))
+        )
+    except Exception:  # a function that the parser does not know is none of these
+        return ""
+    return _KINDS.get(table, "")
+
+
+def _bus_pins(cell: Any) -> Iterable[Any]:
+    for bundle in [*cell.get_groups("bundle"), *cell.get_groups("bus")]:
+        yield from bundle.get_groups("pin")
+
+
+def _flip_flop(
+    cell: Any, templates: dict[str, Any], time_ns: float, capacitance_pf: float
+) -> FlipFlop | None:
+    """Its times, the worst over edges; None for what is not clocked by an edge, or is scanned."""
+    if not cell.get_groups("ff"):
+        return None
+    clock = re.sub(r"[!()\s']", "", _text(cell.get_groups("ff")[0], "clocked_on"))
+    load = 0.010 / capacitance_pf
+    after, before = [], []
+    for pin in cell.get_groups("pin"):
+        for timing in pin.get_groups("timing"):
+            kind = _text(timing, "timing_type")
+            if kind.endswith("_edge"):
+                after += [
+                    _at(table, templates, load=load)
+                    for table in timing.groups
+                    if table.group_name in ("cell_rise", "cell_fall")
+                ]
+            elif kind.startswith("setup_"):
+                before += [
+                    _at(table, templates)
+                    for table in timing.groups
+                    if table.group_name in ("rise_constraint", "fall_constraint")
+                ]
+    return FlipFlop(
+        clock=clock,
+        clk_to_q_ns=round(max(after, default=0.0) * time_ns, 6),
+        setup_ns=round(max(before, default=0.0) * time_ns, 6),
+    )
+
+
+def _at(table: Any, templates: dict[str, Any], load: float | None = None) -> float:
+    """A table's value at the sharpest clock, and at a load or in the middle of its other axis."""
+    values = np.atleast_2d(table.get_array("values"))
+    template = templates.get(_name(table))
+    axes: dict[str, np.ndarray] = {}
+    for number in (1, 2):
+        key = f"index_{number}"
+        source = table if table.get_attributes(key) else template
+        if source is None or not source.get_attributes(key):
+            continue
+        variable = _text(template, f"variable_{number}") if template is not None else ""
+        axes[variable or key] = np.ravel(source.get_array(key))
+    shape_axes = list(axes.items())
+    if len(shape_axes) != 2 or values.shape != tuple(len(axis) for _, axis in shape_axes):
+        return float(values.max())
+    for place, (variable, axis) in enumerate(shape_axes):
+        table_by_axis = values if place == 0 else values.T
+        if load is not None and "capacitance" in variable:
+            row = np.array([np.interp(load, axis, column) for column in table_by_axis.T])
+            return float(row[0])
+        if load is None and "constrained" in variable:
+            return float(table_by_axis[len(axis) // 2][0])
+    return float(values.max())
