@@ -1,4 +1,4 @@
-"""A standard-cell library as its liberty file describes it: areas, pins, what a flip-flop takes."""
+"""A standard-cell library as its liberty file describes it: areas, pins, energies, flip-flops."""
 
 from __future__ import annotations
 
@@ -16,11 +16,31 @@ from designs.cache import cache_folder, digest
 from designs.errors import DesignError
 from generators.files import write
 
-__all__ = ["Cell", "FlipFlop", "Liberty", "Pin"]
+__all__ = ["SLEW_NS", "Cell", "FlipFlop", "Internal", "Liberty", "Pin"]
+
+SLEW_NS = 0.1
+"""Transition time of every input, where an energy depends on it: about that of a gate with a fan-out of 3."""
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Internal(_Value):
+    """Energy that a transition of a pin takes inside its cell; that of the load comes on top.
+
+    Attributes
+    ----------
+    related : of an output, the input that made it change; ``""`` of an input
+    when : condition on the other pins, as the file writes it; ``""``: where no other one holds
+    rise_fj, fall_fj : with ``SLEW_NS`` at the input and the table's smallest load, in fJ. The tables
+        of some flip-flops hold the energy of the load of their other output: there it is least.
+    """
+
+    related: str
+    when: str
+    rise_fj: float
+    fall_fj: float
 
 
 class Pin(_Value):
@@ -31,24 +51,37 @@ class Pin(_Value):
     direction : ``"input"``, ``"output"``, ``"inout"`` or ``"internal"``
     capacitance_ff : load that it is to what drives it, in fF
     function : of an output, as the file writes it
+    internal : energies of its transitions; none if the file has none
     """
 
     direction: str
     capacitance_ff: float
     function: str = ""
+    internal: tuple[Internal, ...] = ()
 
 
 class FlipFlop(_Value):
-    """What a flip-flop adds to a path that begins and ends in one.
+    """What a flip-flop does, and what it adds to a path that begins and ends in one.
+
+    Functions are as the file writes them.
 
     Attributes
     ----------
     clock : name of its clock pin
+    falling : whether it is clocked by the falling edge
+    next_state : function that it takes over at the edge
+    clear, preset : functions that set the state to 0 or 1 while they are true; ``""``: never
+    state : names of the state and of its complement in functions of outputs
     clk_to_q_ns : from the clock's edge, which is ideal, to its output at a load of 10 fF
     setup_ns : what its data must be earlier than the next edge
     """
 
     clock: str
+    falling: bool
+    next_state: str
+    clear: str
+    preset: str
+    state: tuple[str, str]
     clk_to_q_ns: float
     setup_ns: float
 
@@ -83,6 +116,7 @@ class Liberty(_Value):
     digest : of the file
     time_ns : the file's unit of time in ns
     capacitance_pf : the file's unit of capacitance in pF
+    voltage : of the supply, in V
     cells : by name
     """
 
@@ -92,6 +126,7 @@ class Liberty(_Value):
     digest: str
     time_ns: float
     capacitance_pf: float
+    voltage: float
     cells: dict[str, Cell]
 
     @staticmethod
@@ -167,13 +202,14 @@ def _read(path: Path, raw: bytes, key: str) -> Liberty:
         raise DesignError(f"{path} is not a liberty file: it begins with {group.group_name!r}")
     time_ns = _time(_text(group, "time_unit", "1ns"))
     capacitance_pf = _capacitance(group)
+    volt = _volt(_text(group, "voltage_unit", "1V"))
     templates = {
         _name(template): template
         for template in group.groups
         if template.group_name.endswith("_template")
     }
     cells = {
-        _name(cell): _cell(cell, templates, time_ns, capacitance_pf)
+        _name(cell): _cell(cell, templates, time_ns, capacitance_pf, volt)
         for cell in group.get_groups("cell")
     }
     return Liberty(
@@ -183,6 +219,7 @@ def _read(path: Path, raw: bytes, key: str) -> Liberty:
         digest=key,
         time_ns=time_ns,
         capacitance_pf=capacitance_pf,
+        voltage=_number(group, "nom_voltage") * volt,
         cells=cells,
     )
 
@@ -209,6 +246,11 @@ def _time(text: str) -> float:
     return float(match[1]) * scale[match[2]] if match else 1.0
 
 
+def _volt(text: str) -> float:
+    match = re.fullmatch(r"([\d.]+)\s*(m?)V", text)
+    return float(match[1]) * (1e-3 if match[2] else 1.0) if match else 1.0
+
+
 def _capacitance(group: Any) -> float:
     values = group.get_attributes("capacitive_load_unit")
     if not values:
@@ -229,7 +271,9 @@ def _conditions(group: Any) -> str:
     return ", ".join([*([named] if named else []), *found])
 
 
-def _cell(cell: Any, templates: dict[str, Any], time_ns: float, capacitance_pf: float) -> Cell:
+def _cell(
+    cell: Any, templates: dict[str, Any], time_ns: float, capacitance_pf: float, volt: float
+) -> Cell:
     pins = {}
     for pin in [*cell.get_groups("pin"), *_bus_pins(cell)]:
         for name in pin.args:
@@ -237,6 +281,10 @@ def _cell(cell: Any, templates: dict[str, Any], time_ns: float, capacitance_pf: 
                 direction=_text(pin, "direction", "internal"),
                 capacitance_ff=round(_number(pin, "capacitance") * capacitance_pf * 1e3, 6),
                 function=_text(pin, "function"),
+                internal=tuple(
+                    _internal(power, templates, time_ns, capacitance_pf, volt)
+                    for power in pin.get_groups("internal_power")
+                ),
             )
     name = _name(cell)
     special = (
@@ -279,13 +327,60 @@ def _bus_pins(cell: Any) -> Iterable[Any]:
         yield from bundle.get_groups("pin")
 
 
+def _internal(
+    power: Any, templates: dict[str, Any], time_ns: float, capacitance_pf: float, volt: float
+) -> Internal:
+    """The unit of energy is that of capacitance times that of voltage squared."""
+    unit = capacitance_pf * volt**2 * 1e3
+
+    def energy(name: str) -> float:
+        tables = power.get_groups(name) or power.get_groups("power")
+        values = [_at_slew(table, templates, SLEW_NS / time_ns) for table in tables]
+        return round(sum(values) * unit, 6)
+
+    return Internal(
+        related=_text(power, "related_pin"),
+        when=_text(power, "when"),
+        rise_fj=energy("rise_power"),
+        fall_fj=energy("fall_power"),
+    )
+
+
+def _at_slew(table: Any, templates: dict[str, Any], slew: float) -> float:
+    """A table's value at a slew of the input and the smallest load, in the file's units."""
+    values, axes = np.squeeze(table.get_array("values")), _axes(table, templates)
+    if values.shape != tuple(len(axis) for _, axis in axes):
+        return float(values.mean())
+    for variable, axis in axes:
+        if "capacitance" in variable:
+            values = np.take(values, 0, axis=0)
+        else:
+            values = np.apply_along_axis(lambda v, a=axis: np.interp(slew, a, v), 0, values)
+    return float(values)
+
+
+def _axes(table: Any, templates: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
+    """Variable and points of every axis of a table, its own points before those of its template."""
+    template = templates.get(_name(table))
+    axes: dict[str, np.ndarray] = {}
+    for number in (1, 2):
+        key = f"index_{number}"
+        source = table if table.get_attributes(key) else template
+        if source is None or not source.get_attributes(key):
+            continue
+        variable = _text(template, f"variable_{number}") if template is not None else ""
+        axes[variable or key] = np.ravel(source.get_array(key))
+    return list(axes.items())
+
+
 def _flip_flop(
     cell: Any, templates: dict[str, Any], time_ns: float, capacitance_pf: float
 ) -> FlipFlop | None:
     """Its times, the worst over edges; None for what is not clocked by an edge, or is scanned."""
     if not cell.get_groups("ff"):
         return None
-    clock = re.sub(r"[!()\s']", "", _text(cell.get_groups("ff")[0], "clocked_on"))
+    ff = cell.get_groups("ff")[0]
+    edge = _text(ff, "clocked_on")
     load = 0.010 / capacitance_pf
     after, before = [], []
     for pin in cell.get_groups("pin"):
@@ -304,7 +399,12 @@ def _flip_flop(
                     if table.group_name in ("rise_constraint", "fall_constraint")
                 ]
     return FlipFlop(
-        clock=clock,
+        clock=re.sub(r"[!()\s']", "", edge),
+        falling="!" in edge or "'" in edge,
+        next_state=_text(ff, "next_state"),
+        clear=_text(ff, "clear"),
+        preset=_text(ff, "preset"),
+        state=(str(ff.args[0]).strip('"'), str(ff.args[1]).strip('"')),
         clk_to_q_ns=round(max(after, default=0.0) * time_ns, 6),
         setup_ns=round(max(before, default=0.0) * time_ns, 6),
     )
@@ -313,16 +413,7 @@ def _flip_flop(
 def _at(table: Any, templates: dict[str, Any], load: float | None = None) -> float:
     """A table's value at the sharpest clock, and at a load or in the middle of its other axis."""
     values = np.atleast_2d(table.get_array("values"))
-    template = templates.get(_name(table))
-    axes: dict[str, np.ndarray] = {}
-    for number in (1, 2):
-        key = f"index_{number}"
-        source = table if table.get_attributes(key) else template
-        if source is None or not source.get_attributes(key):
-            continue
-        variable = _text(template, f"variable_{number}") if template is not None else ""
-        axes[variable or key] = np.ravel(source.get_array(key))
-    shape_axes = list(axes.items())
+    shape_axes = _axes(table, templates)
     if len(shape_axes) != 2 or values.shape != tuple(len(axis) for _, axis in shape_axes):
         return float(values.max())
     for place, (variable, axis) in enumerate(shape_axes):

@@ -1,8 +1,8 @@
-"""What the engine is fed: the activations of every product that the integer model computes over a text."""
+"""What the engine is fed: both sides of every product that the integer model computes over a text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,24 +19,31 @@ __all__ = ["Operand", "observe_operands"]
 
 @dataclass(frozen=True)
 class Operand:
-    """The activations of one product: its left operand.
+    """One product: activations times weights, or of attention, activations times activations.
 
     Attributes
     ----------
     layer : of the model; the number of layers for the head
-    name : ``ln_1`` (of k, v and q), ``q`` (of the scores), ``p`` (probabilities, of the context),
-        ``context`` (of proj), ``ln_2`` (of fc1), ``hidden`` (of fc2), ``ln_f`` (of the head)
+    name : of the activations: ``ln_1`` (for k, v and q), ``q`` (for the scores), ``p``
+        (probabilities, for the context), ``context`` (for proj), ``ln_2`` (for fc1), ``hidden``
+        (for fc2), ``ln_f`` (for the head)
     rows : int8 [n, k], one token a row; of ``q`` and ``p`` those of one attention head
-    lengths : int64 [n]: of row ``i`` the product takes the first ``lengths[i]`` elements; the
-        others are 0
-    macs : multiply-accumulates of the product, without those that causality hides
+    columns : int8 [k, m], what they are multiplied with
+    lengths : int64 [n]: row i has ``lengths[i]`` elements, the others are 0
+    outputs : int64 [n]: row i is multiplied with the first ``outputs[i]`` columns
     """
 
     layer: int
     name: str
     rows: NDArray[np.int8]
+    columns: NDArray[np.int8]
     lengths: NDArray[np.int64]
-    macs: int
+    outputs: NDArray[np.int64]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, without those that causality hides."""
+        return int(self.lengths @ self.outputs)
 
 
 def observe_operands(
@@ -65,26 +72,19 @@ def observe_operands(
         raise DesignError("the text is empty")
     shape = model.shape
     starts = range(0, ids.size, shape.context)
-    outputs = {
-        "ln_1": 3 * shape.width,
-        "context": shape.width,
-        "ln_2": shape.ffn,
-        "hidden": shape.width,
-        "ln_f": shape.vocabulary,
-    }
     done = 0
     last: dict[str, Ints] = {}  # what the attention of a layer starts from
 
     def observe(layer: int, name: str, value: Ints) -> None:
         nonlocal done
-        if name in ("k", "q"):
+        if name in ("k", "v", "q"):
             last[name] = value
         if name == "context":  # its own operands came before it
-            _attention(model, layer, last["q"], last["k"], see)
-        if name in outputs:
-            n, k = value.shape
-            lengths = np.full(n, k, np.int64)
-            see(Operand(layer, name, value.astype(np.int8), lengths, n * k * outputs[name]))
+            _attention(model, layer, last, see)
+        if name in ("ln_1", "context", "ln_2", "hidden", "ln_f"):
+            columns, n = _weights(model, layer, name), len(value)
+            k, m = (np.full(n, size, np.int64) for size in columns.shape)
+            see(Operand(layer, name, value.astype(np.int8), columns, k, m))
         if name == "residual_2":
             done += 1
             progress(done, len(starts) * shape.layers)
@@ -95,16 +95,25 @@ def observe_operands(
         gpt2.logits(model, x, observe)
 
 
+def _weights(model: QuantModel, layer: int, name: str) -> NDArray[np.int8]:
+    """What the named activations are multiplied with, [k, m]."""
+    if name == "ln_f":
+        return model.head.weight
+    of = model.layers[layer]
+    if name == "ln_1":
+        return np.concatenate([of.k.weight, of.v.weight, of.q.weight], axis=1)
+    return {"context": of.proj, "ln_2": of.fc1, "hidden": of.fc2}[name].weight
+
+
 def _attention(
-    model: QuantModel, layer: int, q: Ints, k: Ints, see: Callable[[Operand], object]
+    model: QuantModel, layer: int, made: Mapping[str, Ints], see: Callable[[Operand], object]
 ) -> None:
-    """The operands of one layer's attention, of a text that starts at position 0."""
+    """The products of one layer's attention, of a text that starts at position 0."""
+    q, k, v = made["q"], made["k"].astype(np.int8), made["v"].astype(np.int8)
     n, width = q.shape
     visible = np.arange(n) + 1
-    keys = k.astype(np.int8)
-    macs = int(visible.sum()) * model.shape.head_size
     for head in np.split(np.arange(width), model.shape.heads):
-        row = np.full(n, len(head), np.int64)
-        see(Operand(layer, "q", q[:, head].astype(np.int8), row, macs))
-        p, _ = gpt2.probabilities(model.layers[layer], q[:, head], keys[:, head], visible)
-        see(Operand(layer, "p", p.astype(np.int8), visible, macs))
+        size = np.full(n, len(head), np.int64)
+        see(Operand(layer, "q", q[:, head].astype(np.int8), k[:, head].T, size, visible))
+        p, _ = gpt2.probabilities(model.layers[layer], q[:, head], k[:, head], visible)
+        see(Operand(layer, "p", p.astype(np.int8), v[:, head], visible, size))

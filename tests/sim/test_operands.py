@@ -38,7 +38,7 @@ def test_products_are_those_of_the_golden_model(model: QuantModel) -> None:
     found = gpt2.linear(last.rows.astype(np.int64), model.head, 16)
     np.testing.assert_array_equal(found, gpt2.logits(model, x))
     for o in operands:
-        assert o.rows.dtype == np.int8
+        assert o.rows.dtype == o.columns.dtype == np.int8
         layer, rows = model.layers[o.layer], o.rows.astype(np.int64)
         if o.name == "ln_1":
             for name in "kvq":
