@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from generators import asic_recipe, timing, yosys
 from generators.asic_recipe import ADDERS, SCRIPTS, Choice
 from generators.files import write
 from generators.liberty import Liberty
-from generators.timing import Timer, find_timer
+from generators.timing import Timer, abc_timer, find_timer
 from generators.yosys import SynthesisError
 
-__all__ = ["Measurement", "Point", "best", "measure", "pareto"]
+__all__ = ["Measurement", "Point", "best", "measure", "netlist", "pareto"]
 
 
 class _Value(BaseModel):
@@ -36,7 +36,7 @@ class Point(_Value):
     area_um2 : of all cells
     sequential_um2 : of the flip-flops among them
     period_ns : longest path from flip-flop to flip-flop, with clk->Q and setup; of a design
-        without such paths the same as `through_ns`
+        without such paths the same as `through_ns`, of one without any 0
     through_ns : longest path that begins at an input or ends at an output; None if `timer` cannot
         tell it from the others
     timer : what measured the time
@@ -88,12 +88,14 @@ class Measurement:
     top : the module
     library : name and conditions of the library
     points : in the order of the choices
+    macro_bits : bits of the memories that were cut out
     unfinished : choices that took longer than allowed
     """
 
     top: str
     library: str
     points: tuple[Point, ...]
+    macro_bits: int = 0
     unfinished: tuple[Choice, ...] = ()
 
     @property
@@ -122,6 +124,7 @@ def measure(
     adders: Sequence[str] = tuple(ADDERS),
     booth: Sequence[bool] = (False, True),
     targets_ps: Sequence[int] = (1,),
+    macro_bits: int | None = None,
     jobs: int = 2,
     limit: float = 600,
     timer: Timer | None = None,
@@ -139,6 +142,8 @@ def measure(
     library : what to map to
     boxes : Verilog of modules that stay black boxes, without area
     scripts, adders, booth, targets_ps : see `Choice`
+    macro_bits : cut out memories that are written and hold at least so many bits; if left out,
+        every memory becomes flip-flops
     jobs : processes at a time
     limit : seconds for one of them
     timer : what measures time; OpenSTA if it is there, else ABC
@@ -147,8 +152,10 @@ def measure(
     Raises
     ------
     SynthesisError
-        If yosys is missing, cannot read the design, leaves anything unmapped or nothing at all, or
-        did not finish one choice.
+        If yosys is missing, cannot read the design, leaves anything unmapped, did not finish one
+        choice, or leaves no cell of a design that has neither boxes nor memories cut out.
+    ValueError
+        If a choice is not known.
     """
     yosys.require()
     unknown = [n for n in scripts if n not in SCRIPTS] + [n for n in adders if n not in ADDERS]
@@ -160,6 +167,7 @@ def measure(
         boxes=[path.resolve() for path in boxes],
         top=top,
         library=library,
+        macro_bits=macro_bits,
         timer=timer or find_timer(),
         jobs=jobs,
         limit=limit,
@@ -176,16 +184,54 @@ def measure(
         top=top,
         library=f"{library.name} ({library.conditions})",
         points=tuple(points[choice] for choice in work.sensible(asked) if choice in points),
+        macro_bits=work.facts[False].macro_bits,
         unfinished=tuple(choice for choice in work.sensible(asked) if choice not in points),
     )
 
 
+def netlist(
+    files: Sequence[Path],
+    top: str,
+    library: Liberty,
+    choice: Choice,
+    *,
+    boxes: Sequence[Path] = (),
+    macro_bits: int | None = None,
+    limit: float = 600,
+) -> str:
+    """Return the Verilog netlist of one choice, of single-bit wires and cells of the library.
+
+    Parameters and errors are those of `measure`; it is made anew at every call.
+    """
+    yosys.require()
+    work = _Work(
+        files=[path.resolve() for path in files],
+        boxes=[path.resolve() for path in boxes],
+        top=top,
+        library=library,
+        macro_bits=macro_bits,
+        timer=abc_timer(),
+        jobs=1,
+        limit=limit,
+        progress=SilentProgress(),
+    )
+    return work.netlist(choice)
+
+
 class _Facts(_Value):
-    """What a front end found: whether there is something to multiply and to add, and the clocks."""
+    """What a front end found.
+
+    Attributes
+    ----------
+    multiplies, adds : whether there is something to multiply, to add
+    clocks : inputs that clock something
+    macro_bits : bits of the memories that were cut out
+    """
 
     multiplies: bool
     adds: bool
     clocks: tuple[str, ...]
+    macro_bits: int
 
 
 @dataclass
@@ -196,6 +242,7 @@ class _Work:
     boxes: list[Path]
     top: str
     library: Liberty
+    macro_bits: int | None
     timer: Timer
     jobs: int
     limit: float
@@ -203,9 +250,10 @@ class _Work:
 
     def __post_init__(self) -> None:
         texts = [path.read_bytes() for path in (*self.files, *self.boxes)]
-        recipe = b"".join(Path(part.__file__).read_bytes() for part in (asic_recipe, timing))
-        count = f"{len(self.files)} {self.top}"
-        self.design = digest(yosys.version(), recipe, self.library.digest, count, *texts)
+        recipe = [Path(part).read_bytes() for part in (asic_recipe.__file__, timing.__file__)]
+        recipe += [path.read_bytes() for path in asic_recipe.TEMPLATES]
+        count = f"{len(self.files)} {self.top} {self.macro_bits}"
+        self.design = digest(yosys.version(), *recipe, self.library.digest, count, *texts)
         self.facts: dict[bool, _Facts] = {}
 
     def _kept(self, *parts: object) -> Path:
@@ -238,9 +286,26 @@ class _Work:
                 if kept.is_file():
                     points[choice] = Point.model_validate_json(kept.read_bytes())
             missing = [choice for choice in choices if choice not in points]
-            if missing:
-                self._run(folder, missing, points, len(choices))
+            for run in self._mapped(folder, missing):
+                if not run.late:
+                    point = self._point(run)
+                    write(self._kept(run.task, self.timer), point.model_dump_json())
+                    points[run.task] = point
+                done = f"{len(points)} of {len(choices)} mappings"
+                self.progress.advance(len(points), len(choices), done)
         return points
+
+    def netlist(self, choice: Choice) -> str:
+        """Verilog of one choice."""
+        with tempfile.TemporaryDirectory(prefix="hwgen-asic-") as name:
+            folder = Path(name)
+            self._front(folder, choice.booth)
+            for run in self._mapped(folder, [choice]):
+                if run.late:
+                    raise SynthesisError(f"{self.top}: not finished in {self.limit:g} s")
+                self._point(run)  # which refuses what is not whole
+                return (run.folder / "net.v").read_text(encoding="utf-8")
+        raise SynthesisError(f"{self.top}: not finished in {self.limit:g} s")
 
     def _know(self, folder: Path, booth: bool) -> None:
         kept = self._kept("front", booth)
@@ -255,7 +320,14 @@ class _Work:
         if (place / "front.il").is_file():
             return place / "front.il"
         place.mkdir(exist_ok=True)
-        lines = asic_recipe.front(self.files, self.boxes, self.top, self.library, booth=booth)
+        lines = asic_recipe.front(
+            self.files,
+            self.boxes,
+            self.top,
+            self.library,
+            booth=booth,
+            macro_bits=self.macro_bits,
+        )
         for run in yosys.finished(
             [booth],
             lambda task: yosys.start(task, lines, folder=place, limit=self.limit),
@@ -272,34 +344,42 @@ class _Work:
             multiplies=_count(place / "multipliers.count") > 0,
             adds=_count(place / "adders.count") > 0,
             clocks=tuple(sorted(filter(None, clocks))),
+            macro_bits=self._macro_bits(place / "memories.json"),
         )
         write(self._kept("front", booth), self.facts[booth].model_dump_json())
         return place / "front.il"
 
-    def _run(
-        self, folder: Path, missing: list[Choice], points: dict[Choice, Point], total: int
-    ) -> None:
-        """Map what is missing: gates once an adder, then cells once a choice."""
-        for booth in sorted({choice.booth for choice in missing}):
+    def _mapped(self, folder: Path, choices: list[Choice]) -> Iterator[yosys.Run[Choice]]:
+        """Map: gates once an adder, then cells once a choice."""
+        for booth in sorted({choice.booth for choice in choices}):
             self._front(folder, booth)
-        gates = {(choice.booth, choice.adder): Path() for choice in missing}
+        gates: dict[tuple[bool, str], Path] = {}
         for run in yosys.finished(
-            list(gates), lambda task: self._start_gates(folder, task), self.jobs
+            list(dict.fromkeys((choice.booth, choice.adder) for choice in choices)),
+            lambda task: self._start_gates(folder, task),
+            self.jobs,
         ):
             if run.late:
                 continue
             if not (run.folder / "gates.il").is_file():
                 raise SynthesisError(f"{self.top}: {run.failure}")
             gates[run.task] = run.folder / "gates.il"
-        ready = [c for c in missing if gates[c.booth, c.adder] != Path()]
-        for run in yosys.finished(
-            ready, lambda task: self._start_cells(folder, task, gates), self.jobs
-        ):
-            if not run.late:
-                point = self._point(run)
-                write(self._kept(run.task, self.timer), point.model_dump_json())
-                points[run.task] = point
-            self.progress.advance(len(points), total, f"{len(points)} of {total} mappings")
+        yield from yosys.finished(
+            [choice for choice in choices if (choice.booth, choice.adder) in gates],
+            lambda task: self._start_cells(folder, task, gates),
+            self.jobs,
+        )
+
+    def _macro_bits(self, path: Path) -> int:
+        modules = json.loads(path.read_text(encoding="utf-8"))["modules"]
+        memories = [
+            cell["parameters"]
+            for module in modules.values()
+            for cell in module["cells"].values()
+            if cell["type"] == "$mem_v2"
+        ]
+        cut = [m for m in memories if asic_recipe.is_macro(m, self.macro_bits)]
+        return sum(asic_recipe.memory_bits(memory) for memory in cut)
 
     def _start_gates(self, folder: Path, task: tuple[bool, str]) -> yosys.Run[tuple[bool, str]]:
         booth, adder = task
@@ -336,23 +416,24 @@ class _Work:
             raise SynthesisError(
                 f"{self.top}: {self.library.name} has no cell for {', '.join(unmapped)}"
             )
-        if not ours or not module.get("area"):
+        hollow = self.boxes or self.facts[run.task.booth].macro_bits
+        if not hollow and (not ours or not module.get("area")):
             raise SynthesisError(f"{self.top}: no cell is left of it; is its logic in the files?")
         try:
             times = self.timer.times(run.log, list(ours), self.library)
         except ValueError as error:
             raise SynthesisError(f"{self.top}: {error}: {run.failure}") from None
-        period = times.period if times.period is not None else times.through
-        if period is None:
+        found = [time for time in (times.period, times.through) if time is not None]
+        if ours and not found:
             raise SynthesisError(f"{self.top}: {self.timer.name} found no path")
         return Point(
             script=run.task.script,
             adder=run.task.adder,
             booth=run.task.booth,
             target_ps=run.task.target_ps,
-            area_um2=round(float(module["area"]), 4),
+            area_um2=round(float(module.get("area", 0)), 4),
             sequential_um2=round(float(module.get("sequential_area", 0)), 4),
-            period_ns=period,
+            period_ns=found[0] if found else 0.0,
             through_ns=times.through,
             timer=self.timer.name,
             cells=dict(sorted(ours.items())),

@@ -6,7 +6,7 @@ one wins depends on the design. So a design is mapped with all of them and judge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,19 @@ from generators import yosys
 if TYPE_CHECKING:
     from generators.liberty import Liberty
 
-__all__ = ["ADDERS", "SCRIPTS", "Choice", "front", "library_lines", "mapped", "techmapped"]
+__all__ = [
+    "ADDERS",
+    "LOAD_PF",
+    "SCRIPTS",
+    "TEMPLATES",
+    "Choice",
+    "front",
+    "is_macro",
+    "library_lines",
+    "mapped",
+    "memory_bits",
+    "techmapped",
+]
 
 _SIZE = "buffer -c; topo; upsize {d}; dnsize {d}; stime -p"
 SCRIPTS = {
@@ -37,6 +49,11 @@ ADDERS = {
     "han-carlson": "techmap -map +/choices/han-carlson.v -map +/techmap.v",
     "sklansky": "techmap -map +/choices/sklansky.v -map +/techmap.v",
 }
+
+_MACRO = Path(__file__).parent / "templates" / "macro.v"
+_MACRO_BITS = Path(__file__).parent / "templates" / "macro_bits.v"
+TEMPLATES = (_MACRO, _MACRO_BITS)
+"""Verilog that is part of the recipe."""
 
 LOAD_PF = 0.010
 """Load of every output."""
@@ -63,11 +80,27 @@ class Choice:
 
 
 def front(
-    files: Sequence[Path], boxes: Sequence[Path], top: str, library: Liberty, *, booth: bool
+    files: Sequence[Path],
+    boxes: Sequence[Path],
+    top: str,
+    library: Liberty,
+    *,
+    booth: bool,
+    macro_bits: int | None,
 ) -> list[str]:
-    """Passes from text to words; leaves ``front.il``, and what it holds in ``*.count``, ``clocks``."""
+    """Passes from text to words.
+
+    They leave ``front.il``; ``memories.json``, the memories; ``clocks``, the inputs that clock
+    something; ``multipliers.count`` and ``adders.count``. What boxes and macros give and take
+    becomes ports, so that the logic before and behind them stays.
+    """
+    cut = [
+        f'techmap -D HWGEN_MACRO_BITS={macro_bits} -map "{_MACRO}"',
+        "expose -evert",
+    ]
     return [
         f'read_liberty -lib -ignore_miss_func "{library.path}"',
+        yosys.read_verilog(_MACRO_BITS, "-lib"),
         *(yosys.read_verilog(path) for path in files),
         *(yosys.read_verilog(path, "-lib") for path in boxes),
         f"hierarchy -check -top {top}",
@@ -78,6 +111,10 @@ def front(
         "check -assert",
         "tee -q -o multipliers.count select -count t:$mul t:$macc t:$macc_v2",
         f"synth -flatten -run coarse:fine{' -booth' if booth else ''}",
+        "select t:$mem_v2",
+        "write_json -selected memories.json",
+        "select -clear",
+        *(cut if macro_bits is not None else ["expose -evert"] if boxes else []),
         "opt -fast -full",
         "memory_map",
         "opt -undriven -fine",
@@ -85,6 +122,17 @@ def front(
         "tee -q -o clocks select -list t:$*dff* %ci1:+[CLK] i:* %i",
         "write_rtlil front.il",
     ]
+
+
+def is_macro(parameters: Mapping[str, str], macro_bits: int | None) -> bool:
+    """Whether a memory of ``memories.json`` is cut out; the rule that ``macro.v`` follows."""
+    written = int(parameters["WR_PORTS"], 2) > 0
+    return macro_bits is not None and written and memory_bits(parameters) >= macro_bits
+
+
+def memory_bits(parameters: Mapping[str, str]) -> int:
+    """Bits that a memory of ``memories.json`` holds."""
+    return int(parameters["SIZE"], 2) * int(parameters["WIDTH"], 2)
 
 
 def techmapped(front: Path, adder: str) -> list[str]:

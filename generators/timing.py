@@ -12,7 +12,7 @@ from functools import lru_cache
 from generators.asic_recipe import LOAD_PF
 from generators.liberty import Liberty
 
-__all__ = ["Times", "Timer", "abc_timer", "find_timer"]
+__all__ = ["Timer", "Times", "abc_timer", "find_timer"]
 
 
 @dataclass(frozen=True)
