@@ -16,6 +16,7 @@ Words = NDArray[np.uint64]
 """64 vectors in a word."""
 
 _ONES = np.uint64(2**64 - 1)
+_JOIN = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 _TOKENS = re.compile(r"\s*([A-Za-z_][\w\[\]]*|[01!'()*&+|^])")
 
 
@@ -50,11 +51,7 @@ class Function:
         if self.kind == "not":
             return ~found
         for part in self.parts[1:]:
-            other = part(values)
-            if self.kind == "and":
-                found = found & other
-            else:
-                found = found | other if self.kind == "or" else found ^ other
+            found = _JOIN[self.kind](found, part(values))
         return found
 
 

@@ -7,7 +7,8 @@ gates have no delay, so nothing glitches; inputs come with the clock's edge, as 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,12 +49,12 @@ class Energy:
     clock_ff: float
     internal_fj: float | None
     voltage: float
-    operations: float
+    operations: int
     cycles: int
     streams: int
     library: str
     vectors: str
-    outputs: dict[str, NDArray[np.generic]]
+    outputs: dict[str, NDArray[Any]] = field(repr=False, compare=False)
     estimate: str = ESTIMATE
 
     @property
@@ -72,9 +73,11 @@ class Energy:
         return self.switching_pj + (self.internal_fj or 0.0) * 1e-3
 
     def __str__(self) -> str:
-        inside = "no internal energy" if self.internal_fj is None else f"{self.internal_fj:.0f} fJ"
+        inside = "no internal energy"
+        if self.internal_fj is not None:
+            inside = f"internal {self.internal_fj:.0f} fJ"
         return (
-            f"{self.data_ff:.0f} fF data, {self.clock_ff:.0f} fF clock, internal {inside}, "
+            f"{self.data_ff:.0f} fF data, {self.clock_ff:.0f} fF clock, {inside}, "
             f"{self.total_pj:.3f} pJ per operation at {self.voltage:g} V "
             f"({self.vectors}; {self.estimate})"
         )
@@ -86,7 +89,7 @@ def energy(
     stimulus: Stimulus,
     *,
     vectors: str,
-    operations: float | None = None,
+    operations: int | None = None,
     skip: int = 1,
 ) -> Energy:
     """Run a netlist over a stimulus, and count what its nets and cells take.
@@ -115,17 +118,17 @@ def energy(
         )
     counter = _Counter(gates, streams, skip)
     outputs = gates.run(stimulus, counter.see)
-    operations = counted * streams if operations is None else operations
+    share = 1 / (operations or counted * streams)
     loads = _loads(gates)
     clock = gates.net[netlist.ports[gates.clock].bits[0]] if gates.clock else None
     clock_ff = 0.0 if clock is None else 2.0 * counted * streams * loads[clock]
     has_tables = any(pin.internal for cell in library.cells.values() for pin in cell.pins.values())
     return Energy(
-        data_ff=float(counter.toggles @ loads) / operations,
-        clock_ff=clock_ff / operations,
-        internal_fj=counter.internal_fj / operations if has_tables else None,
+        data_ff=float(counter.toggles @ loads) * share,
+        clock_ff=clock_ff * share,
+        internal_fj=counter.internal_fj * share if has_tables else None,
         voltage=library.voltage,
-        operations=operations,
+        operations=operations or counted * streams,
         cycles=counted,
         streams=streams,
         library=f"{library.name} ({library.conditions})",

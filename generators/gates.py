@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from generators.netlist import Bit, Netlist, Port
 __all__ = ["Cycle", "Gates", "Stimulus", "side_by_side"]
 
 Ints = NDArray[np.int64]
-Stimulus = Mapping[str, NDArray[np.generic]]
+Stimulus = Mapping[str, NDArray[Any]]
 """Port -> integers ``[cycles, streams]``, of which the low bits count; or ``[cycles, streams, n]``:
 n numbers side by side in the port, the first one in its lowest bits."""
 
@@ -245,7 +246,7 @@ class Gates:
 
     def run(
         self, stimulus: Stimulus, see: Callable[[Cycle], object] | None = None
-    ) -> dict[str, NDArray[np.generic]]:
+    ) -> dict[str, NDArray[Any]]:
         """Run all cycles of a stimulus; flip-flops begin at 0.
 
         In every cycle the inputs change together with the clock's edge that ended the one before,
@@ -340,7 +341,7 @@ class Gates:
         return np.array([self.net[bit] for bit in port.bits])
 
 
-def side_by_side(*fields: tuple[NDArray[np.generic], int]) -> NDArray[np.uint8]:
+def side_by_side(*fields: tuple[NDArray[Any], int]) -> NDArray[np.uint8]:
     """The stimulus of a port of several fields, the first one in its lowest bits: a bit an element.
 
     Parameters
@@ -382,7 +383,7 @@ def _stacked(key: tuple[object, ...], members: list[dict[str, int]]) -> _Flops:
     return _Flops(next_state, clear, preset, outputs, names, inputs, len(members))  # type: ignore
 
 
-def _packed(values: NDArray[np.generic], bits: int, words: int) -> Words:
+def _packed(values: NDArray[Any], bits: int, words: int) -> Words:
     """Numbers ``[streams]`` or ``[streams, n]`` as rows of bits ``[bits, words]``."""
     numbers = values.reshape(len(values), -1)
     each = bits // numbers.shape[1]
@@ -395,7 +396,7 @@ def _packed(values: NDArray[np.generic], bits: int, words: int) -> Words:
     return np.packbits(padded, axis=1, bitorder="little").view("<u8").astype(np.uint64)
 
 
-def _numbers(nets: Words, at: Ints, streams: int) -> NDArray[np.generic]:
+def _numbers(nets: Words, at: Ints, streams: int) -> NDArray[Any]:
     """Unsigned numbers ``[streams]`` from the rows of their bits."""
     raw = np.ascontiguousarray(nets[at]).astype("<u8").view(np.uint8)
     table = np.unpackbits(raw, axis=1, bitorder="little")[:, :streams]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from designs.cache import cache_folder, digest
-from generators import asic_recipe, yosys
+from generators import asic, asic_recipe, yosys
 from generators.asic_recipe import Choice
 from generators.files import write
 from generators.liberty import Liberty
 from generators.yosys import SynthesisError
 
-__all__ = ["Instance", "Netlist", "Port", "map_netlist"]
+__all__ = ["Instance", "Netlist", "Port", "map_netlist", "read_netlist"]
 
 Bit = int | str
 """A net's number, or the constants ``"0"``, ``"1"`` and ``"x"``."""
@@ -54,40 +55,11 @@ class Netlist:
     ports: dict[str, Port]
     cells: tuple[Instance, ...]
 
-    @classmethod
-    def from_json(cls, text: str, top: str) -> Netlist:
-        """Read what yosys's ``write_json`` wrote.
-
-        Raises
-        ------
-        SynthesisError
-            If there is no such module, or one of its cells is not a cell but wider.
-        """
-        module: dict[str, Any] | None = json.loads(text)["modules"].get(top)
-        if module is None:
-            raise SynthesisError(f"{top}: the netlist has no such module")
-        cells = []
-        for name, cell in sorted(module["cells"].items()):
-            if cell["type"] == "$scopeinfo":
-                continue
-            wide = [pin for pin, bits in cell["connections"].items() if len(bits) > 1]
-            if wide:
-                raise SynthesisError(f"{top}: {name} ({cell['type']}) is not a standard cell")
-            pins = {pin: bits[0] for pin, bits in cell["connections"].items() if bits}
-            cells.append(Instance(name, cell["type"], pins))
-        ports = {
-            name: Port(port["direction"], tuple(port["bits"]))
-            for name, port in module["ports"].items()
-        }
-        return cls(top, ports, tuple(cells))
-
 
 def map_netlist(
     files: Sequence[Path], top: str, library: Liberty, choice: Choice, *, limit: float = 600
 ) -> Netlist:
-    """Map a design as `generators.asic.measure` does with one of its choices.
-
-    The netlist is kept in the cache, so a second call takes no time.
+    """Map a design by `generators.asic.netlist`; kept in the cache, so a second call takes no time.
 
     Parameters
     ----------
@@ -102,36 +74,58 @@ def map_netlist(
     SynthesisError
         If yosys is missing, fails, or is not finished in time.
     """
-    yosys.require()
-    files = [path.resolve() for path in files]
     recipe = Path(asic_recipe.__file__).read_bytes()
     texts = [path.read_bytes() for path in files]
     key = digest(yosys.version(), recipe, library.digest, top, str(choice), *texts)
-    kept = cache_folder() / "netlist" / f"{key}.json"
+    kept = cache_folder() / "netlist" / f"{key}.v"
     if not kept.is_file():
-        write(kept, _mapped(files, top, library, choice, limit))
-    return Netlist.from_json(kept.read_text(encoding="utf-8"), top)
+        write(kept, asic.netlist(files, top, library, choice, limit=limit))
+    return read_netlist(kept.read_text(encoding="utf-8"), top)
 
 
-def _mapped(files: Sequence[Path], top: str, library: Liberty, choice: Choice, limit: float) -> str:
+def read_netlist(verilog: str, top: str) -> Netlist:
+    """Read a netlist of cells; ports that were split into ``name[bit]`` are whole again.
+
+    Raises
+    ------
+    SynthesisError
+        If it cannot be read, has no such module, or something in it is no standard cell.
+    """
+    yosys.require()
     with tempfile.TemporaryDirectory(prefix="hwgen-netlist-") as name:
         folder = Path(name)
-        for file, text in asic_recipe.library_lines(library, choice).items():
-            (folder / file).write_text(text, encoding="utf-8")
-        mapped = asic_recipe.mapped(folder / "gates.il", library, choice)
-        lines = [
-            *asic_recipe.front(files, (), top, library, booth=choice.booth),
-            "design -reset",
-            *asic_recipe.techmapped(folder / "front.il", choice.adder),
-            "design -reset",
-            *mapped[: mapped.index("splitnets -ports")],  # then the ports are no words any more
-            "write_json net.json",
-        ]
+        (folder / "net.v").write_text(verilog, encoding="utf-8")
+        lines = ["read_verilog net.v", "write_json net.json"]
         for run in yosys.finished(
-            [top], lambda task: yosys.start(task, lines, folder=folder, limit=limit), 1
+            [top], lambda task: yosys.start(task, lines, folder=folder, limit=600), 1
         ):
-            if run.late:
-                raise SynthesisError(f"{top}: not mapped in {limit:g} s")
             if not (folder / "net.json").is_file():
                 raise SynthesisError(f"{top}: {run.failure}")
-        return (folder / "net.json").read_text(encoding="utf-8")
+        module = json.loads((folder / "net.json").read_text(encoding="utf-8"))["modules"].get(top)
+    if module is None:
+        raise SynthesisError(f"{top}: the netlist has no such module")
+    return Netlist(top, _ports(module["ports"]), _instances(top, module["cells"]))
+
+
+def _ports(found: Mapping[str, Any]) -> dict[str, Port]:
+    bits: dict[str, dict[int, Bit]] = {}
+    directions = {}
+    for name, port in found.items():
+        split = re.fullmatch(r"(.*)\[(\d+)\]", name)
+        whole, first = (split[1], int(split[2])) if split else (name, 0)
+        directions[whole] = port["direction"]
+        bits.setdefault(whole, {}).update(enumerate(port["bits"], first))
+    return {
+        name: Port(directions[name], tuple(bit for _, bit in sorted(of.items())))
+        for name, of in bits.items()
+    }
+
+
+def _instances(top: str, found: Mapping[str, Any]) -> tuple[Instance, ...]:
+    cells = []
+    for name, cell in sorted(found.items()):
+        if cell["type"].startswith("$") or any(len(b) > 1 for b in cell["connections"].values()):
+            raise SynthesisError(f"{top}: {name} ({cell['type']}) is no standard cell")
+        pins = {pin: bits[0] for pin, bits in cell["connections"].items() if bits}
+        cells.append(Instance(name, cell["type"], pins))
+    return tuple(cells)
