@@ -110,7 +110,7 @@ def energy(
         If the netlist cannot be simulated, the stimulus is no stimulus of it, or nothing is counted.
     """
     gates = Gates(netlist, library)
-    cycles, streams = np.shape(next(iter(stimulus.values())))[:2] if stimulus else (0, 0)
+    cycles, streams = gates.shape(stimulus)
     counted = cycles - skip
     if skip < 1 or counted < 1:
         raise DesignError(

@@ -268,7 +268,7 @@ class Gates:
         DesignError
             If a port is unknown or the clock, or the stimulus has an impossible shape.
         """
-        cycles, streams = self._shape(stimulus)
+        cycles, streams = self.shape(stimulus)
         words = -(-streams // 64)
         nets = np.zeros((self._count, words), np.uint64)
         nets[_ONE] = np.uint64(2**64 - 1)
@@ -311,7 +311,8 @@ class Gates:
                 return
         raise DesignError(f"{self.netlist.top}: what clears its flip-flops does not settle")
 
-    def _shape(self, stimulus: Stimulus) -> tuple[int, int]:
+    def shape(self, stimulus: Stimulus) -> tuple[int, int]:
+        """Cycles and streams of a stimulus; DesignError if it cannot be one of this netlist."""
         inputs = {
             name: port
             for name, port in self.netlist.ports.items()

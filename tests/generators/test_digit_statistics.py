@@ -12,7 +12,6 @@ from generators.digit_statistics import Beat, Tally, mean, tally, tally_weights
 from generators.quantise import random_quantised
 from hw.arith.digits import ENCODINGS, digits
 
-
 SOME_LANES = {"one": 1, "two": 2, "four": 4}
 
 
