@@ -45,6 +45,7 @@ class Beat:
     ----------
     rows : rows of the recoded operand
     reduce : elements of a row; element r goes to lane ``r % lanes``
+    least : cycles of a beat whose lanes have fewer digits: our columns need 2
 
     Raises
     ------
@@ -54,10 +55,12 @@ class Beat:
 
     rows: int = 1
     reduce: int = 16
+    least: int = 2
 
     def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise DesignError(f"rows must be at least 1, not {self.rows}")
+        for name in ("rows", "least"):
+            if getattr(self, name) < 1:
+                raise DesignError(f"{name} must be at least 1, not {getattr(self, name)}")
         most = max(LANES.values())
         if self.reduce < 1 or self.reduce % most:
             raise DesignError(
@@ -128,7 +131,7 @@ def tally(
     """Count the digits of an operand ``[n, k]``, and the cycles of its beats.
 
     A beat takes as many cycles as the lane with the most non-zero digits has, of all lanes of all
-    rows, and at least one. What is missing in the last beat of a row, or in the last rows, is zero.
+    rows, and no fewer than ``beat.least``. What is missing in the last beat of a row, or in the last rows, is zero.
 
     Parameters
     ----------
@@ -181,7 +184,7 @@ def _slowest(counts: NDArray[np.uint8], beat: Beat) -> Iterator[tuple[int, NDArr
     for lanes in _lane_counts():
         own = sums.reshape(-1, most // lanes, lanes, n).sum(axis=1, dtype=wide)
         slowest = own.max(axis=1).reshape(-1, n // beat.rows, beat.rows).max(axis=2)
-        yield lanes, np.maximum(slowest, 1).astype(np.int64)
+        yield lanes, np.maximum(slowest, beat.least).astype(np.int64)
 
 
 def tally_weights(

@@ -28,7 +28,7 @@ def cycles_of(
                 for r in range(min(beat.reduce, rows.shape[1] - start)):
                     number = digits(rows[i, start + r], 8, encoding=encoding)
                     work[(i - top) * lanes + r % lanes] += int(np.count_nonzero(number))
-            found.append(max(1, *work))
+            found.append(max(beat.least, *work))
     return found
 
 
@@ -37,7 +37,7 @@ class TestTally:
     @given(
         n=st.integers(1, 7),
         k=st.integers(1, 21),
-        beat=st.builds(Beat, st.integers(1, 4), st.sampled_from([4, 8, 16])),
+        beat=st.builds(Beat, st.integers(1, 4), st.sampled_from([4, 8, 16]), st.integers(1, 3)),
         chunk=st.sampled_from([1, 100, 1 << 22]),
         seed=st.integers(0, 2**32 - 1),
     )
@@ -86,7 +86,7 @@ class TestTally:
             _ = whole + tally(rows, Beat(1, 8))
 
     def test_mean_is_weighted(self) -> None:
-        beat = Beat(1, 4)
+        beat = Beat(1, 4, least=1)
         none, four = (tally(np.full((1, 4), v, np.int8), beat) for v in (0, 85))
         assert mean([(none, 3), (four, 1)], lambda t: t.digits("csd")) == pytest.approx(1.0)
         assert mean([(none, 3), (four, 1)], lambda t: t.cycles_per_operand("csd", 1)) == (
