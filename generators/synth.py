@@ -7,19 +7,13 @@ there. Nothing is placed or routed.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +22,9 @@ from pydantic import BaseModel, ConfigDict
 from designs.errors import DesignError
 from designs.progress import Progress
 from designs.target import TargetCard
-from generators import manifest
+from generators import manifest, yosys
+from generators.files import write
+from generators.yosys import SynthesisError
 
 __all__ = [
     "Module",
@@ -77,13 +73,8 @@ _BRAMS = {
     **{"RAMB36E1": 1.0, "RAMB36E2": 1.0, "RAMB18E1": 0.5, "RAMB18E2": 0.5},
     **{"DP16KD": 1.0, "PDPW16KD": 1.0},
 }
+_CARRIES = {"CARRY4", "CARRY8", "CCU2C"}
 _URAMS = {"URAM288", "URAM288_BASE"}
-
-
-class SynthesisError(Exception):
-    """yosys is missing, or failed on every module; one line."""
-
-    exit_code = 3
 
 
 class _Value(BaseModel):
@@ -158,6 +149,11 @@ class ModuleResources(_Value):
     cells: dict[str, int] = {}
     note: str = ""
 
+    @property
+    def carries(self) -> int:
+        """Carry cells of one instance: of 4 bits, on UltraScale of 8, on ECP5 of 2."""
+        return sum(count for cell, count in self.cells.items() if cell in _CARRIES)
+
 
 class SynthesisResult(_Value):
     """What a whole design takes.
@@ -208,38 +204,19 @@ def resources_of(cells: Mapping[str, int]) -> Resources:
     )
 
 
-# One run of yosys, in its own process group.
-
-
-@dataclass
-class _Run:
-    """yosys at work on a batch of modules."""
-
-    batch: list[Module]
-    folder: Path
-    process: subprocess.Popen[bytes]
-    deadline: float
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
-
-    def kill(self) -> None:
-        """End yosys and what it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def _start(batch: list[Module], known: Mapping[str, Module], family: str, limit: float) -> _Run:
-    folder = Path(tempfile.mkdtemp(prefix="hwgen-synth-"))
+def _start(
+    batch: list[Module], known: Mapping[str, Module], family: str, limit: float, scratch: str
+) -> yosys.Run[list[Module]]:
+    folder = Path(tempfile.mkdtemp(dir=scratch))
     names = [module.name for module in batch]
     instances = " ".join(f"(* keep *) \\{name} \\{name}_instance ();" for name in names)
     (folder / "wrapper.v").write_text(f"module {_WRAPPER}; {instances} endmodule\n")
     whole = [path for module in batch for path in module.files]
-    boxes = [path for child in _children(batch, known) for path in known[child].files]
-    lines = [_read(path, "") for path in dict.fromkeys(whole)]
-    lines += [_read(path, " -lib") for path in dict.fromkeys(boxes) if path not in whole]
+    boxes = [path for child in children(batch, known) for path in known[child].files]
+    lines = [yosys.read_verilog(path) for path in dict.fromkeys(whole)]
+    lines += [
+        yosys.read_verilog(path, "-lib") for path in dict.fromkeys(boxes) if path not in whole
+    ]
     lines += [
         "read_verilog wrapper.v",
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in names),
@@ -249,29 +226,10 @@ def _start(batch: list[Module], known: Mapping[str, Module], family: str, limit:
         f"{_COMMANDS[family]} -top {_WRAPPER}",
         "tee -q -o stat.json stat -json",
     ]
-    (folder / "synth.ys").write_text("\n".join(lines) + "\n")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                "from pyosys import libyosys as y; y.run_pass('script synth.ys')",
-            ],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    return _Run(batch, folder, process, time.monotonic() + limit)
+    return yosys.start(batch, lines, folder=folder, limit=limit)
 
 
-def _read(path: Path, option: str) -> str:
-    dialect = " -sv" if path.suffix == ".sv" else ""
-    return f'read_verilog{dialect}{option} "{path}"'
-
-
-def _children(batch: Sequence[Module], known: Mapping[str, Module]) -> list[str]:
+def children(batch: Sequence[Module], known: Mapping[str, Module]) -> list[str]:
     """Modules that the batch may instantiate and that are not in it: read as black boxes."""
     words: set[str] = set()
     for module in batch:
@@ -280,7 +238,7 @@ def _children(batch: Sequence[Module], known: Mapping[str, Module]) -> list[str]
     return sorted((words & known.keys()) - {module.name for module in batch})
 
 
-def _counts(run: _Run) -> dict[str, dict[str, int]]:
+def _counts(run: yosys.Run[list[Module]]) -> dict[str, dict[str, int]]:
     """Cells by type of each module of the batch that yosys finished."""
     try:
         statistics = json.loads((run.folder / "stat.json").read_text(encoding="utf-8"))["modules"]
@@ -290,7 +248,7 @@ def _counts(run: _Run) -> dict[str, dict[str, int]]:
     instances = found.get(f"\\{_WRAPPER}", {})  # yosys lists no module that is empty
     return {
         module.name: found.get(f"\\{module.name}", {})
-        for module in run.batch
+        for module in run.task
         if module.name in instances
     }
 
@@ -329,46 +287,32 @@ def synthesise_modules(
     known = {module.name: module for module in modules}
     waiting = _batches(modules)
     jobs = jobs or min(os.cpu_count() or 1, 4)
-    running: list[_Run] = []
     done: dict[str, ModuleResources] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                running.append(_start(waiting.pop(0), known, family, limit))
-            for run in list(running):
-                working = run.process.poll() is None
-                late = working and time.monotonic() > run.deadline
-                if working and not late:
-                    continue
-                run.kill()
-                running.remove(run)
-                counted = {} if late else _counts(run)
-                failed = [module for module in run.batch if module.name not in counted]
-                for name, cells in counted.items():
-                    own = {
-                        cell: n
-                        for cell, n in sorted(cells.items())
-                        if cell not in known and not cell.startswith("$")  # $scopeinfo is a note
-                    }
-                    done[name] = ModuleResources(
-                        name=name,
-                        count=known[name].count,
-                        basis="yosys",
-                        resources=resources_of(own),
-                        cells=own,
-                    )
-                if len(run.batch) > 1:  # one of them is to blame: each alone
-                    waiting += [[module] for module in failed]
-                else:
-                    for module in failed:
-                        done[module.name] = _unfinished(module, run, limit if late else 0, logs)
-                shutil.rmtree(run.folder, ignore_errors=True)
-                progress.advance(len(done), len(modules), f"{len(done)} of {len(modules)} modules")
-            time.sleep(0.05)
-    finally:
-        for run in running:
-            run.kill()
-            shutil.rmtree(run.folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="hwgen-synth-") as scratch:
+        for run in yosys.finished(
+            waiting, lambda batch: _start(batch, known, family, limit, scratch), jobs
+        ):
+            counted = {} if run.late else _counts(run)
+            failed = [module for module in run.task if module.name not in counted]
+            for name, cells in counted.items():
+                own = {
+                    cell: n
+                    for cell, n in sorted(cells.items())
+                    if cell not in known and not cell.startswith("$")  # $scopeinfo is a note
+                }
+                done[name] = ModuleResources(
+                    name=name,
+                    count=known[name].count,
+                    basis="yosys",
+                    resources=resources_of(own),
+                    cells=own,
+                )
+            if len(run.task) > 1:  # one of them is to blame: each alone
+                waiting += [[module] for module in failed]
+            else:
+                for module in failed:
+                    done[module.name] = _unfinished(module, run, limit if run.late else 0, logs)
+            progress.advance(len(done), len(modules), f"{len(done)} of {len(modules)} modules")
     return [done[module.name] for module in modules]
 
 
@@ -386,12 +330,10 @@ def _batches(modules: Iterable[Module]) -> list[list[Module]]:
     return batches
 
 
-def _unfinished(module: Module, run: _Run, limit: float, logs: Path | None) -> ModuleResources:
-    if limit:
-        note = f"not finished in {limit:g} s"
-    else:
-        errors = re.findall(r"\bERROR: (.*)", run.log)
-        note = errors[-1].strip() if errors else "yosys ended without a result"
+def _unfinished(
+    module: Module, run: yosys.Run[list[Module]], limit: float, logs: Path | None
+) -> ModuleResources:
+    note = f"not finished in {limit:g} s" if limit else run.failure
     if logs is not None:
         logs.mkdir(parents=True, exist_ok=True)
         (logs / f"{module.name}.log").write_text(run.log, encoding="utf-8")
@@ -426,11 +368,10 @@ def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisRe
     SynthesisError
         If yosys is missing, or finished no module.
     """
-    if importlib.util.find_spec("pyosys") is None:
-        raise SynthesisError("yosys is missing: pip install pyosys (hwgen doctor)")
-    design = _load(out / "design.json")
+    yosys.require()
+    design = load_json(out / "design.json")
     card = TargetCard.model_validate(design["target"])
-    modules = [_module(out, entry) for entry in design["modules"]]
+    modules = modules_of(out, design)
     logs = out / "synth"
     shutil.rmtree(logs, ignore_errors=True)
     started = time.monotonic()
@@ -442,7 +383,7 @@ def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisRe
             top=design["top"],
             target=card.name,
             family=card.family,
-            tool=f"yosys {_version()} {_COMMANDS[card.family]}",
+            tool=f"yosys {yosys.version()} {_COMMANDS[card.family]}",
             modules=tuple(sorted(counted, key=lambda module: module.name)),
             available=Resources(
                 lut=card.lut_usable,
@@ -460,10 +401,15 @@ def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisRe
         step.detail += f", {len(result.uncounted)} not finished" if result.uncounted else ""
     from generators.report import apply_synthesis  # which imports this file
 
-    _write(out / "synth.json", result.model_dump_json(indent=2) + "\n")
+    write(out / "synth.json", result.model_dump_json(indent=2) + "\n")
     apply_synthesis(out, result)
-    _refresh_manifest(out, ["report.json", "report.html"])
+    refresh_manifest(out, ["report.json", "report.html"])
     return result
+
+
+def modules_of(out: Path, design: Mapping[str, Any]) -> list[Module]:
+    """The unique modules of a build, by what its ``design.json`` says."""
+    return [_module(out, entry) for entry in design["modules"]]
 
 
 def _module(out: Path, entry: Mapping[str, Any]) -> Module:
@@ -478,7 +424,8 @@ def _module(out: Path, entry: Mapping[str, Any]) -> Module:
     )
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a build."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -489,28 +436,12 @@ def _load(path: Path) -> dict[str, Any]:
         raise DesignError(f"{path} is not JSON ({error}): build it again") from None
 
 
-def _refresh_manifest(out: Path, names: Iterable[str]) -> None:
+def refresh_manifest(out: Path, names: Iterable[str]) -> None:
     """Tell the manifest the sizes of files that were written anew: the build is still unchanged."""
     path = out / manifest.FILE
     if not path.is_file():
         return
-    content = _load(path)
+    content = load_json(path)
     for name in names:
         content["outputs"][name] = (out / name).stat().st_size
-    _write(path, json.dumps(content, indent=2) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or none of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("pyosys")
+    write(path, json.dumps(content, indent=2) + "\n")

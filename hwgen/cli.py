@@ -23,6 +23,7 @@ from designs import catalogue
 from designs.errors import DesignError
 from hwgen.console import Console, quantity
 from hwgen.show import (
+    show_digits,
     show_facts,
     show_perplexity,
     show_report,
@@ -310,6 +311,35 @@ def perplexity(
     from hwgen.evaluate import perplexity as run
 
     show_perplexity(console, run(model, console, weights_from=weights_from, text=text))
+
+
+@app.command()
+def digits(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A name of `hwgen list models`, or a HF folder."),
+    ],
+    weights_from: Annotated[
+        Path | None, typer.Option(help="Hugging Face folder instead of the weights that ship.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(min=1, max=1024, help="Rows of the recoded operand in lock step.")
+    ] = 1,
+    reduce: Annotated[
+        int, typer.Option(min=1, max=4096, help="Elements of a row that the lanes of a PE share.")
+    ] = 16,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Every layer by itself, not all of them together.")
+    ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Count the non-zero digits of a model's integers, and the cycles of digit-serial PEs."""
+    from generators.digit_statistics import Beat
+    from hwgen.evaluate import digit_statistics as run
+
+    found = run(model, Beat(rows, reduce), console, weights_from=weights_from)
+    show_digits(console, found, layers)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What quantisation costs a model: joins checkpoint, calibration, quantisation and golden models.
+"""What can be measured of a model without a build: joins checkpoint, quantisation and golden models.
 
 The wings do not know each other, so this stands where they meet.
 """
@@ -6,6 +6,7 @@ The wings do not know each other, so this stands where they meet.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from designs.progress import Progress
 from designs.tokenizer import Tokenizer, tokenizer_for
 
 if TYPE_CHECKING:
+    from generators.digit_statistics import Beat, Tally
+    from generators.weights import Calibration
     from sim.perplexity import Comparison
 
 CALIBRATION = catalogue.ROOT / "texts" / "kjv-calibration.txt"
@@ -58,8 +61,7 @@ def perplexity(
     if tokenizer is None:
         raise DesignError(f"model {card.name} comes without a tokenizer, so it cannot read a text")
     tokens = _tokens(tokenizer, text or HELD_OUT)
-    if folder is None:
-        raise DesignError(f"model {model} comes without weights; give a folder by --weights-from")
+    folder = _weights(model, folder)
     with progress.step("load", str(folder)):
         weights = Checkpoint.open(folder).weights(card)
     known, calibration = calibration_tokens(card, tokenizer, CALIBRATION)
@@ -76,3 +78,73 @@ def _tokens(tokenizer: Tokenizer, path: Path) -> Sequence[int]:
         return tokenizer.encode(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DesignError(f"text {path} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class DigitStatistics:
+    """Digits of a model's operands, by layer and name; the head is one layer more.
+
+    Attributes
+    ----------
+    weights : of each weight matrix
+    activations : of what the engine multiplies them with, and of attention's own products
+    macs : multiply-accumulates of each of the activations over the text
+    calibration : the text
+    """
+
+    weights: dict[tuple[int, str], Tally]
+    activations: dict[tuple[int, str], Tally]
+    macs: dict[tuple[int, str], int]
+    calibration: Calibration
+
+
+def digit_statistics(
+    model: str, beat: Beat, progress: Progress, *, weights_from: Path | None = None
+) -> DigitStatistics:
+    """Quantise a model as a build does; count the digits of its weights, and of its activations.
+
+    Parameters
+    ----------
+    model : str
+        Name of a model, or path of a Hugging Face folder.
+    beat : Beat
+        What PEs compute in lock step.
+    progress : Progress
+        Where steps are reported.
+    weights_from : Path, optional
+        A Hugging Face folder, instead of the weights that come with the model.
+
+    Raises
+    ------
+    DesignError
+        If the model has no weights, or its checkpoint is faulty.
+    """
+    from generators.digit_statistics import tally, tally_weights
+    from generators.weights import calibration_tokens, quantise_checkpoint
+    from sim.calibrate import observe_ranges
+    from sim.operands import Operand, observe_operands
+
+    card, own = find_model(model)
+    folder = _weights(model, weights_from or own)
+    quantised = quantise_checkpoint(folder, card, CALIBRATION, observe_ranges, progress)
+    tokens, calibration = calibration_tokens(card, quantised.tokenizer, CALIBRATION)
+    with progress.step("weights", "digits of every encoding"):
+        weights = tally_weights(quantised.model, beat, progress.advance)
+    activations: dict[tuple[int, str], Tally] = {}
+    macs: dict[tuple[int, str], int] = {}
+
+    def see(operand: Operand) -> None:
+        key = (operand.layer, operand.name)
+        found = tally(operand.rows, beat, operand.lengths)
+        activations[key] = activations[key] + found if key in activations else found
+        macs[key] = macs.get(key, 0) + operand.macs
+
+    with progress.step("activations", str(calibration)):
+        observe_operands(quantised.model, tokens, see, progress=progress.advance)
+    return DigitStatistics(weights, activations, macs, calibration)
+
+
+def _weights(model: str, folder: Path | None) -> Path:
+    if folder is None:
+        raise DesignError(f"model {model} comes without weights; give a folder by --weights-from")
+    return folder

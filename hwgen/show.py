@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hwgen.console import Console, duration, quantity
 
 if TYPE_CHECKING:
+    from generators.digit_statistics import Tally
     from generators.report import Point, Report
     from generators.synth import SynthesisResult
+    from hwgen.evaluate import DigitStatistics
     from sim.perplexity import Comparison
     from sim.run import SimResult
 
@@ -80,6 +83,85 @@ def show_perplexity(console: Console, found: Comparison) -> None:
         ],
     )
     console.say(f"perplexity of the integers against the float model: {found.worse_percent:+.2f} %")
+
+
+def show_digits(console: Console, found: DigitStatistics, layers: bool) -> None:
+    """Print digits and cycles of weights and activations, and what follows for digit-serial PEs.
+
+    Parameters
+    ----------
+    layers : every layer by itself, not all of them together.
+    """
+    from generators.digit_statistics import DIGITS, LANES, mean
+    from hw.arith.digits import ENCODINGS
+
+    alike: dict[int, str] = {}  # PEs of as many lanes take the same cycles
+    for pe, lanes in LANES.items():
+        alike[lanes] = f"{alike[lanes]}, {pe}" if lanes in alike else pe
+    beat = next(iter(found.weights.values())).beat
+    elements = {key: tally.elements for key, tally in found.weights.items()}
+    sides = {
+        "weights": (found.weights, elements),
+        "activations": (found.activations, found.macs),
+    }
+    console.say(
+        f"in lock step: rows {beat.rows}, elements of a row {beat.reduce}; cycles are of csd"
+    )
+    for side, (tallies, _) in sides.items():
+        shown = _by_layer(tallies) if layers else _by_name(tallies)
+        console.say()
+        console.table(
+            [side, "numbers", "zeros", "one bits"]
+            + [f"{encoding} digits" for encoding in ENCODINGS]
+            + [f"cycles {pes}" for pes in alike.values()],
+            [
+                [name, tally.elements, f"{100 * tally.zeros:.1f} %", round(tally.ones, 3)]
+                + [round(tally.digits(encoding), 3) for encoding in ENCODINGS]
+                + [round(tally.cycles_per_operand("csd", lanes), 3) for lanes in alike]
+                for name, tally in shown.items()
+            ],
+        )
+    rows: list[list[object]] = []
+    for side, (tallies, times) in sides.items():
+        pairs = [(tally, times[key]) for key, tally in tallies.items()]
+        for encoding in ENCODINGS:
+            shares = [
+                mean(pairs, lambda tally, e=encoding, n=n: tally.histogram(e)[n])
+                for n in range(DIGITS + 1)
+            ]
+            digits = mean(pairs, lambda tally, e=encoding: tally.digits(e))
+            row: list[object] = [side, encoding, *(f"{100 * share:.1f} %" for share in shares)]
+            row.append(round(digits, 3))
+            for lanes in alike:
+                cycles = mean(pairs, lambda t, e=encoding, n=lanes: t.cycles_per_operand(e, n))
+                row += [round(cycles, 3), f"{DIGITS / cycles:.2f}x", f"{1 / cycles:.2f}x"]
+            rows.append(row)
+    console.say()
+    console.say(f"all together, activations as often as they are multiplied ({found.calibration}):")
+    console.table(
+        ["operand", "encoding", *(f"{n} digits" for n in range(DIGITS + 1)), "mean"]
+        + [
+            name
+            for pes in alike.values()
+            for name in (f"cycles {pes}", "to all digits", "to a MAC")
+        ],
+        rows,
+    )
+
+
+def _by_layer(tallies: Mapping[tuple[int, str], Tally]) -> dict[str, Tally]:
+    layers = max(layer for layer, _ in tallies)  # the head stands behind the layers
+    return {
+        name if layer == layers else f"h{layer}.{name}": tally
+        for (layer, name), tally in tallies.items()
+    }
+
+
+def _by_name(tallies: Mapping[tuple[int, str], Tally]) -> dict[str, Tally]:
+    total: dict[str, Tally] = {}
+    for (_, name), tally in tallies.items():
+        total[name] = total[name] + tally if name in total else tally
+    return total
 
 
 def show_synthesis(console: Console, result: SynthesisResult) -> None:

@@ -6,13 +6,11 @@ one set of flags for all files, and leave its result half-written when it is int
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +21,14 @@ from typing import Literal
 
 import jinja2
 
+from designs.cache import cache_folder, digest
 from designs.progress import Progress, SilentProgress
 from sim import verilator
 from sim.built import Built, load
 from sim.errors import ToolError
 from sim.processes import Command, run_all
 
-__all__ = ["Speed", "cache_folder", "compile_model"]
+__all__ = ["Speed", "compile_model"]
 
 Speed = Literal["fast-build", "fast-run"]
 
@@ -122,17 +121,6 @@ def compile_model(
     return program
 
 
-def cache_folder() -> Path:
-    """Folder for what builds share: ``HWGEN_CACHE``, or where the system keeps a user's caches."""
-    chosen = os.environ.get("HWGEN_CACHE")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "hwgen"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "hwgen"
-
-
 # ---- The recipe ----------------------------------------------------------------------------------
 
 
@@ -193,7 +181,7 @@ class _Recipe:
             )
         )
         self.variant = f"{speed} waves={waves} probes={probes}"
-        self.runtime_key = _digest(
+        self.runtime_key = digest(
             version,
             compiler.version,
             *self.defines,
@@ -201,7 +189,7 @@ class _Recipe:
             _processor(),
             *_texts(_CPP / "fst"),
         )
-        self.key = _digest(
+        self.key = digest(
             self.runtime_key,
             self.variant,
             self.main,
@@ -238,15 +226,6 @@ def _main(built: Built, widths: list[int]) -> str:
 
 def _texts(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()]
-
-
-def _digest(*parts: str | bytes) -> str:
-    state = hashlib.sha256()
-    for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
-        state.update(len(raw).to_bytes(8, "little"))
-        state.update(raw)
-    return state.hexdigest()[:16]
 
 
 @lru_cache

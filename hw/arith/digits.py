@@ -10,6 +10,7 @@ Three ways to choose the digits (Wu et al., "Transformation in the Bit-weight Di
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -28,6 +29,7 @@ __all__ = [
     "digits",
     "encode",
     "nonzero",
+    "nonzero_table",
     "unpack_digits",
 ]
 
@@ -66,10 +68,7 @@ def digits(
         For an unknown encoding, or a value outside the width.
     """
     _check_encoding(encoding)
-    v = np.asarray(values, np.int64)
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-    if v.size and (v.min() < low or v.max() > high):
-        raise ValueError(f"values {v.min()}..{v.max()} are outside {low}..{high} ({bits} bits)")
+    v = _within(values, bits, signed)
     count = digit_count(bits, signed=signed)
     if encoding == "booth":
         b = np.stack([(v >> i) & 1 for i in range(2 * count)], axis=-1)
@@ -96,8 +95,42 @@ def digits(
 def nonzero(
     values: np.ndarray, bits: int, *, signed: bool = True, encoding: str = "booth"
 ) -> np.ndarray:
-    """How many digits of each value are not zero: the partial products that a bit-sparse PE adds."""
-    return np.count_nonzero(digits(values, bits, signed=signed, encoding=encoding), axis=-1)
+    """How many digits (uint8) of each value are not zero: the partial products that a bit-sparse PE adds.
+
+    Raises
+    ------
+    ValueError
+        For an unknown encoding, a width outside 2 to 16, or a value outside the width.
+    """
+    table = nonzero_table(bits, signed=signed, encoding=encoding)
+    return table[_within(values, bits, signed) & ((1 << bits) - 1)]
+
+
+@cache
+def nonzero_table(bits: int, *, signed: bool = True, encoding: str = "booth") -> np.ndarray:
+    """:func:`nonzero` of all values, uint8 ``[2**bits]``, indexed by the value's bits; read-only.
+
+    Raises
+    ------
+    ValueError
+        For an unknown encoding, or a width outside 2 to 16.
+    """
+    check_bits("bits", bits)
+    patterns = np.arange(1 << bits)
+    values = patterns - ((patterns >> (bits - 1)) << bits) if signed else patterns
+    found = digits(values, bits, signed=signed, encoding=encoding)
+    table = np.count_nonzero(found, axis=-1).astype(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+def _within(values: np.ndarray, bits: int, signed: bool) -> np.ndarray:
+    """``values`` as int64; ValueError if one is outside the width."""
+    v = np.asarray(values, np.int64)
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    if v.size and (v.min() < low or v.max() > high):
+        raise ValueError(f"values {v.min()}..{v.max()} are outside {low}..{high} ({bits} bits)")
+    return v
 
 
 # ---- Hardware ------------------------------------------------------------------------------------

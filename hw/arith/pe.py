@@ -1,9 +1,9 @@
 # amaranth: UnusedElaboratable=no
 """The processing element of OPT1 and OPT2: products and sums that stay in carry-save form.
 
-OPT1 (HPCA 2025, "compressed accumulation") takes the carry-propagate addition out of the loop over k; here its state is
-the cheaper high-radix form of :class:`hw.arith.saved.Saved`. OPT2 ("same bit-weight compressor array") sums the digits of
-each weight apart and shifts once, after the loop: its rows are short, and no row is shifted or extended inside.
+OPT1 (HPCA 2025, "compressed accumulation") takes the carry-propagate addition out of the loop over k; here its
+state is the cheaper high-radix form of :class:`hw.arith.saved.Saved`. OPT2 ("same bit-weight compressor array") sums
+the digits of each weight apart and shifts once, after the loop: its rows are short, and no row is shifted inside.
 """
 
 from amaranth.hdl import Cat, Module, Signal, Value

@@ -18,8 +18,8 @@ from sim.golden.ops import Ints
 
 __all__ = [
     "KVCache", "Observe", "attention", "block", "embed", "forward", "generate", "layernorm_rows",
-    "linear", "logits", "matmul", "mlp", "next_token", "norm", "reciprocal_rows", "rsqrt_rows",
-    "softmax_rows",
+    "linear", "logits", "matmul", "mlp", "next_token", "norm", "probabilities", "reciprocal_rows",
+    "rsqrt_rows", "softmax_rows",
 ]  # fmt: skip
 
 Observe = Callable[[int, str, Ints], None]
@@ -152,12 +152,26 @@ def attention(
     visible = np.arange(keys.shape[0] - rows, keys.shape[0]) + 1  # a row sees up to itself
     y = np.empty((rows, width), np.int64)
     for head in np.split(np.arange(width), heads):
-        acc = matmul(q[:, head], keys[:, head].T)
-        scores = ops.requantise(acc, 0, layer.scores.multiplier, layer.scores.shift, 16)
-        p, total = softmax_rows(scores, visible)
+        p, total = probabilities(layer, q[:, head], keys[:, head], visible)
         m, s = reciprocal_rows(total, layer.context.multiplier, layer.context.shift)
         y[:, head] = ops.requantise(matmul(p, values[:, head]), 0, m[:, None], s[:, None], 8)
     return y
+
+
+def probabilities(
+    layer: QuantLayer, q: Ints, keys: NDArray[np.int8], visible: Ints
+) -> tuple[Ints, Ints]:
+    """Unnormalised probabilities of one head and their sums, see :func:`softmax_rows`.
+
+    Parameters
+    ----------
+    q : int8 [L, head size]
+    keys : int8 [columns, head size]
+    visible : int64 [L]: each row sees so many columns, the first ones.
+    """
+    acc = matmul(q, keys.T)
+    scores = ops.requantise(acc, 0, layer.scores.multiplier, layer.scores.shift, 16)
+    return softmax_rows(scores, visible)
 
 
 def mlp(layer: QuantLayer, h: Ints) -> Ints:

@@ -106,6 +106,13 @@ class TestAskedWrongly:
             (["synth", "no-such-folder"], "no-such-folder has no design.json"),
             (["perplexity", "tiny-gtp2"], "did you mean tiny-gpt2?"),
             (["perplexity", "gpt2"], "model gpt2 comes without a tokenizer"),
+            (["digits", "tiny-gtp2"], "did you mean tiny-gpt2?"),
+            (["digits", "gpt2"], "model gpt2 comes without weights; give a folder by --weights-"),
+            (
+                ["digits", "tiny-gpt2", "--reduce", "18"],
+                "a multiple of the 4 lanes of a PE, not 18",
+            ),
+            (["digits", "tiny-gpt2", "--rows", "0"], "Invalid value for '--rows'"),
         ],
     )
     def test_one_line_and_exit_code_2(

@@ -20,6 +20,7 @@ from generators.build import CALIBRATION
 from generators.image import write_image
 from generators.quantise import quantise
 from generators.weights import calibration_tokens
+from hw.arith.digits import nonzero
 from hwgen import cli
 from sim import run as run_module
 from sim.calibrate import observe_ranges
@@ -127,6 +128,23 @@ class TestBuild:
         memory = MemoryMap.from_dict(json.loads((out / "design.json").read_text())["memory_map"])
         write_image(model, memory, tmp_path / "image")
         assert (out / "weights.bin").read_bytes() == (tmp_path / "image").read_bytes()
+
+    def test_digits_are_those_of_the_same_integers(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.run(["digits", str(folder), "--quiet", "--rows", "2", "--layers"]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        model = expected(folder)
+        for i, layer in enumerate(model.layers):
+            for name in ("k", "v", "q", "proj", "fc1", "fc2"):
+                weight = getattr(layer, name).weight
+                figures = next(line for line in lines if line[:1] == [f"h{i}.{name}"])
+                assert int(figures[1].replace(",", "")) == weight.size
+                ones = np.unpackbits(weight.view(np.uint8)).sum() / weight.size
+                means = [nonzero(weight, 8, encoding=e).mean() for e in ("booth", "ent", "csd")]
+                found = [float(figure) for figure in figures[4:8]]
+                assert found == pytest.approx([ones, *means], abs=6e-4)
+        assert [line[0] for line in lines if line[1:2] == ["csd"]] == ["weights", "activations"]
 
     def test_the_second_build_finds_the_first(
         self, folder: Path, out: Path, capsys: pytest.CaptureFixture[str]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from generators.verilog import emit
 from hw.arith.adders import ADDERS, Adder
 from hw.arith.columns import Columns, stage_heights
-from hw.arith.digits import ENCODINGS, DigitEncoder, digit_count, digits, nonzero
+from hw.arith.digits import ENCODINGS, DigitEncoder, digit_count, digits, nonzero, nonzero_table
 from hw.arith.dot import CarrySaveDot, Multiplier
 from hw.arith.saved import SavedAccumulate
 from hw.unit import Unit
@@ -80,7 +80,34 @@ class TestDigits:
         for encoding in ("booth", "ent"):
             assert (best <= nonzero(values, 8, signed=signed, encoding=encoding)).all()
 
+    @pytest.mark.parametrize("bits", [2, 5, 8])
+    @pytest.mark.parametrize("signed", [True, False])
+    def test_no_radix_4_digits_are_fewer_than_csd(self, bits: int, signed: bool) -> None:
+        count = digit_count(bits, signed=signed)
+        strings = np.stack(np.meshgrid(*[np.arange(-2, 3)] * count), axis=-1).reshape(-1, count)
+        used, fewest = np.count_nonzero(strings, axis=1), {}
+        for value, n in zip(strings @ 4 ** np.arange(count), used, strict=True):
+            fewest[int(value)] = min(int(n), fewest.get(int(value), count))
+        values = span(bits, signed)
+        found = nonzero(values, bits, signed=signed, encoding="csd")
+        assert found.tolist() == [fewest[int(v)] for v in values]
+
+    @pytest.mark.parametrize("signed", [True, False])
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_table_is_by_the_bits(self, signed: bool, encoding: str) -> None:
+        table = nonzero_table(7, signed=signed, encoding=encoding)
+        for value in span(7, signed):
+            want = np.count_nonzero(digits(value, 7, signed=signed, encoding=encoding))
+            assert table[value & 127] == want
+        assert nonzero_table(7, signed=signed, encoding=encoding) is table
+        with pytest.raises(ValueError, match="read-only"):
+            table[0] = 1
+
     def test_refuses(self) -> None:
+        with pytest.raises(ValueError, match="bits must be 2 to 16 bits, not 17"):
+            nonzero_table(17)
+        with pytest.raises(ValueError, match=r"values -9..3 are outside -8..7 \(4 bits\)"):
+            nonzero(np.array([3, -9]), 4)
         with pytest.raises(ValueError, match=r"encoding 'bost' is not known \(known: booth"):
             digits(np.array([1]), 8, encoding="bost")
         with pytest.raises(ValueError, match=r"values 128..128 are outside -128..127 \(8 bits\)"):
