@@ -51,6 +51,28 @@ class Saved:
         for carry, position in zip(word[self.width :], self.boundaries, strict=True):
             columns.add(carry, offset + position)
 
+    def added(
+        self, m: Module, a: Value, b: Value, saved: Value, *, carry: Value | None = None
+    ) -> Value:
+        """``a + b + saved + carry`` on a wire of this form; what exceeds the width is dropped.
+
+        Parameters
+        ----------
+        m : where the adders are put
+        a, b : ``width`` bits
+        saved : the carries of a word of this form, one for each of ``boundaries``
+        carry : a bit of weight 1
+        """
+        sums, carries = [], []
+        for n, begin in enumerate(range(0, self.width, self.group)):
+            end = min(begin + self.group, self.width)
+            enters = saved[n - 1] if begin else carry
+            total = Signal(end - begin + (end < self.width), name=f"group_{begin}")
+            m.d.comb += total.eq(add(m, a[begin:end], b[begin:end], style="ripple", carry=enters))
+            sums.append(total[: end - begin])
+            carries.append(total[end - begin :])
+        return Cat(*sums, *carries)
+
 
 class SavedAccumulate(Unit):
     """Adds two positive rows and a constant to an accumulator, combinationally.
@@ -98,7 +120,7 @@ class SavedAccumulate(Unit):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        width, group = self.word.width, self.word.group
+        width = self.word.width
         acc = Signal(self.word.bits, name="kept")
         m.d.comb += acc.eq(Mux(self.first, 0, self.acc))
         columns = Columns(width)
@@ -117,14 +139,5 @@ class SavedAccumulate(Unit):
             columns.add(self.c)
             columns.constant(self.bias)
         a, b = columns.reduce(m)
-        sums, carries, carry = [], [], None
-        for begin in range(0, width, group):
-            end = min(begin + group, width)
-            if begin:
-                carry = acc[width + begin // group - 1]
-            total = Signal(end - begin + 1, name=f"group_{begin}")
-            m.d.comb += total.eq(add(m, a[begin:end], b[begin:end], style="ripple", carry=carry))
-            sums.append(total[:-1])
-            carries.append(total[-1])
-        m.d.comb += self.next.eq(Cat(*sums, *carries[:-1]))
+        m.d.comb += self.next.eq(self.word.added(m, a, b, acc[width:]))
         return m
