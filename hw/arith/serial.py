@@ -58,7 +58,7 @@ class DigitSequencer(Unit):
 
     Latency
     -------
-    The first digit of ``code`` is selected in the cycle after ``load``, the others follow. If there is none, nothing
+    The first digit of ``code`` is selected in the cycle after ``take``, the others follow. If there is none, nothing
     is selected for a cycle.
 
     Parameters
@@ -69,12 +69,10 @@ class DigitSequencer(Unit):
     Members
     -------
     code : ``In(elements * digits * 3)``, see :class:`hw.arith.digits.DigitEncoder`
-    load : ``In(1)``, go on with ``code`` instead of what is left of the operands before
-    step : ``In(1)``, go on; else nothing is selected and everything waits
+    take : ``In(1)``, go on with ``code``; what is left of the operands before is forgotten
     select : ``Out(elements)``, the operand whose digit it is, one bit set at most
     digit : ``Out(step_bits(digits))``, the digit
-    single : ``Out(1)``, ``code`` takes one cycle
-    ending : ``Out(1)``, one digit at most is left behind the one that is selected
+    ending : ``Out(1)``, at most one digit is left behind the one that is selected
     """
 
     shared = True
@@ -85,10 +83,10 @@ class DigitSequencer(Unit):
             wiring.Signature(
                 {
                     "code": In(elements * digits * DIGIT_BITS),
-                    **dict.fromkeys(("load", "step"), In(1)),
+                    "take": In(1),
                     "select": Out(elements),
                     "digit": Out(step_bits(digits)),
-                    **dict.fromkeys(("single", "ending"), Out(1)),
+                    "ending": Out(1),
                 }
             ),
             {"n": elements, "d": digits},
@@ -97,52 +95,41 @@ class DigitSequencer(Unit):
     def elaborate(self, platform) -> Module:
         m = Module()
         left = Signal.like(self.code, name="left")
-        now = Signal.like(self.code, name="now")
-        chosen = Signal.like(self.select, name="chosen")
+        chosen = Signal(self.elements)
         digit = Signal.like(self.digit, name="chosen_digit", reset_less=True)
-        m.d.comb += now.eq(Mux(self.load, self.code, left))
-
-        found, rest, steps = [], [], []
-        for e in range(self.elements):
-            width = self.digits * DIGIT_BITS
-            own = unpack_digits(now[e * width : (e + 1) * width])
-            first = _first(m, [~d.zero for d in own], f"first_{e}")
-            found.append(~Cat(d.zero for d in own).all())
-            place_bits = Cat(
-                Cat(f for n, f in enumerate(first) if n >> bit & 1).any()
-                for bit in range(step_bits(self.digits) - 2)
-            )
-            step = Signal(step_bits(self.digits), name=f"step_{e}")
-            m.d.comb += step.eq(
-                Cat(
-                    Cat(d.two & f for d, f in zip(own, first, strict=True)).any(),
-                    Cat(d.negative & f for d, f in zip(own, first, strict=True)).any(),
-                    place_bits,
-                )
-            )
-            rest.append([(d, f) for d, f in zip(own, first, strict=True)])
-            steps.append(step)
-        element = _first(m, found, "element")
-        merged = Cat(
-            Cat(step[bit] & e for step, e in zip(steps, element, strict=True)).any()
-            for bit in range(len(self.digit))
-        )
-        with m.If(self.step):
-            m.d.sync += [chosen.eq(element), digit.eq(merged)]
-            m.d.sync += left.eq(
-                Cat(
-                    Cat(d.one & ~(e & f), d.two & ~(e & f), d.negative)
-                    for own, e in zip(rest, element, strict=True)
-                    for d, f in own
-                )
-            )
+        # Two searches side by side, as to search in what `take` chooses would take longer.
+        new, old = self._search(m, self.code, "new"), self._search(m, left, "old")
+        for register, a, b in zip((chosen, digit, left), new, old, strict=True):
+            m.d.sync += register.eq(Mux(self.take, a, b))
         m.d.comb += [
-            self.select.eq(chosen & self.step.replicate(self.elements)),
+            self.select.eq(chosen),
             self.digit.eq(digit),
-            self.single.eq(_at_most_one([~d.zero for d in unpack_digits(self.code)])),
             self.ending.eq(_at_most_one([~d.zero for d in unpack_digits(left)])),
         ]
         return m
+
+    def _search(self, m: Module, code: Value, name: str) -> tuple[Value, Value, Value]:
+        """Of the first digit in ``code``: its operand, itself, and what is left without it."""
+        size = self.digits * DIGIT_BITS
+        operands = [unpack_digits(code[e * size :][:size]) for e in range(self.elements)]
+        some = [Cat(~digit.zero for digit in operand) for operand in operands]
+        chosen = _first(m, [bits.any() for bits in some], f"{name}_operand")
+        steps, left = [], []
+        for e, operand in enumerate(operands):
+            first = _first(m, list(some[e]), f"{name}_digit_{e}")
+            lines = [Cat(d.two for d in operand), Cat(d.negative for d in operand)]
+            step = Signal(step_bits(self.digits), name=f"{name}_step_{e}")
+            places = [
+                Cat(f for n, f in enumerate(first) if n >> bit & 1).any()
+                for bit in range(len(step) - 2)
+            ]
+            m.d.comb += step.eq(Cat(*((line & first).any() for line in lines), *places))
+            steps.append(step & chosen[e].replicate(len(step)))
+            for digit, visited in zip(operand, first, strict=True):
+                stays = ~(visited & chosen[e])
+                left.append(Cat(digit.one & stays, digit.two & stays, digit.negative))
+        merged = Cat(Cat(step[n] for step in steps).any() for n in range(len(self.digit)))
+        return chosen, merged, Cat(left)
 
 
 class DigitSerialPe(Unit):
@@ -153,8 +140,7 @@ class DigitSerialPe(Unit):
     Latency
     -------
     ``latency`` cycles from ``select`` to ``acc``: the shifted rows, with several lanes the two rows that their tree
-    leaves, the sum. In the cycle after ``clear`` the sum is to be read for the last time: what is added from then on
-    starts a new one. A reset clears.
+    leaves, the sum.
 
     Parameters
     ----------
@@ -170,7 +156,7 @@ class DigitSerialPe(Unit):
     w : ``In(lanes * elements * w_bits)``, lane by lane
     select : ``In(lanes * elements)``, at most one bit of a lane is set
     digit : ``In(lanes * step_bits(digits))``
-    clear : ``In(1)``
+    clear : ``In(1)``, what is added now starts a new sum: of the old one this is the last cycle
     acc : ``Out(Saved(width, group).bits)``
 
     Raises
@@ -206,8 +192,6 @@ class DigitSerialPe(Unit):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        clear = Signal(init=1)
-        m.d.sync += clear.eq(self.clear)
         rows, negatives = [], []
         for lane in range(self.lanes):
             row, negative = self._row(m, lane)
@@ -222,7 +206,7 @@ class DigitSerialPe(Unit):
         m.d.comb += self.acc.eq(acc)
         if self.lanes == 1:
             kept = Signal.like(acc, name="kept")
-            m.d.comb += kept.eq(acc & ~clear.replicate(len(acc)))
+            m.d.comb += kept.eq(acc & ~self.clear.replicate(len(acc)))
             width = self.word.width
             row = rows[0].as_signed()
             extended = Signal(width, name="extended")
@@ -232,7 +216,7 @@ class DigitSerialPe(Unit):
             )
         else:
             unit, s, c = self._tree(m, rows, missing)
-            m.d.comb += [unit.s.eq(s), unit.c.eq(c), unit.first.eq(clear), unit.acc.eq(acc)]
+            m.d.comb += [unit.s.eq(s), unit.c.eq(c), unit.first.eq(self.clear), unit.acc.eq(acc)]
             m.d.sync += acc.eq(unit.next)
         return m
 
@@ -294,7 +278,7 @@ class DigitSkippingPe(Unit):
     Members
     -------
     w : ``In(elements * w_bits)``
-    code, load, step, single, ending : as of :class:`DigitSequencer`
+    code, take, ending : as of :class:`DigitSequencer`
     clear, acc : as of :class:`DigitSerialPe`
     """
 
@@ -309,9 +293,8 @@ class DigitSkippingPe(Unit):
         )
         self.word, self.latency = self._pe.word, self._pe.latency
         of_both = {
-            **{n: self._sequencer.signature.members[n] for n in ("code", "load", "step")},
+            **{n: self._sequencer.signature.members[n] for n in ("code", "take", "ending")},
             **{n: self._pe.signature.members[n] for n in ("w", "clear", "acc")},
-            **{n: self._sequencer.signature.members[n] for n in ("single", "ending")},
         }
         super().__init__(
             wiring.Signature(of_both), {k: v for k, v in self._pe.key.items() if k != "l"}
@@ -320,7 +303,7 @@ class DigitSkippingPe(Unit):
     def elaborate(self, platform) -> Module:
         m = Module()
         sequencer, pe = place(m, "sequencer", self._sequencer), place(m, "pe", self._pe)
-        for name in ("code", "load", "step"):
+        for name in ("code", "take"):
             m.d.comb += getattr(sequencer, name).eq(getattr(self, name))
         for name in ("w", "clear"):
             m.d.comb += getattr(pe, name).eq(getattr(self, name))
@@ -328,7 +311,6 @@ class DigitSkippingPe(Unit):
             pe.select.eq(sequencer.select),
             pe.digit.eq(sequencer.digit),
             self.acc.eq(pe.acc),
-            self.single.eq(sequencer.single),
             self.ending.eq(sequencer.ending),
         ]
         return m

@@ -24,14 +24,15 @@ class ColumnArray(Engine):
     - ``opt4c``: one sequencer for all elements of a row.
     - ``opt4e``: the same with ``lanes`` lanes, whose rows share a compressor tree and an accumulator.
 
-    All rows and lanes wait for the slowest of a beat, while the next beat waits in registers of its own, so that
-    no cycle is lost between them.
+    All rows and lanes wait for the slowest of a beat; the next beat waits in registers of its own. So a beat takes
+    as many cycles as the lane with the most has digits that are not zero, and no fewer than 2. (Beats of one cycle, all
+    but empty ones, would cost a third set of operands, or a path through all that decides when a beat ends.)
 
     Latency
     -------
-    ``latency`` if the last beat of a tile, and the one before it, take one cycle; each cycle that either takes more
-    is one more (:meth:`delay`): the beat's registers, the selected digit, the element (see
-    :class:`hw.arith.serial.DigitSerialPe`), the bank, the resolving adder.
+    ``latency`` if the last beat of a tile and the one before take 2 cycles: the beat's registers, the beat, the element
+    (see :class:`hw.arith.serial.DigitSerialPe`), the bank, the resolving adder. Each cycle that they take longer is one
+    more: :meth:`delay` says how long it takes for given activations.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ class ColumnArray(Engine):
 
     @property
     def latency(self) -> int:
-        return 3 + self._pe.latency + self._resolve.latency
+        return 4 + self._pe.latency + self._resolve.latency
 
     @property
     def macs(self) -> int:
@@ -89,9 +90,9 @@ class ColumnArray(Engine):
         return self.tokens * self.outputs * self.lanes
 
     def beat_cycles(self, rows: int) -> int:
-        """Most cycles that a beat may take: no digit of some lane is zero."""
+        """Most cycles that a beat may take."""
         most = nonzero(_all_numbers(self.x_bits), self.x_bits, encoding=self.encoding).max()
-        return self.elements * int(most)
+        return max(2, self.elements * int(most))
 
     def interval(self, k: int, rows: int) -> int:
         """Most cycles from one tile to the next in steady state."""
@@ -104,21 +105,18 @@ class ColumnArray(Engine):
     def delay(self, x: np.ndarray) -> int:
         """Cycles from the transfer of the last beat to the first row, if beats come without a pause."""
         last = self.beats_cycles(x)[-2:]
-        return self.latency + int(last.sum()) - len(last)
+        return self.latency + int(last.sum()) - 2 * len(last)
 
     def beats_cycles(self, x: np.ndarray) -> np.ndarray:
-        """Cycles ``[beats]`` of each beat of the tile of ``x`` ``[rows, k]``.
-
-        The most digits that are not zero in any row and lane, or one if there are none.
-        """
+        """Cycles ``[beats]`` of each beat of the tile of ``x`` ``[rows, k]``."""
         rows, k = x.shape
         beats = self.beats(k)
         counts = np.zeros((rows, beats * self.reduce), np.int64)
         counts[:, :k] = nonzero(x, self.x_bits, encoding=self.encoding)
         lanes = np.zeros((rows, beats, self.elements * self.lanes), np.int64)
         lanes[..., : self.reduce] = counts.reshape(rows, beats, self.reduce)
-        in_lane = lanes.reshape(rows, beats, self.elements, self.lanes).sum(axis=2)
-        return np.maximum(1, in_lane.max(axis=(0, 2), initial=0))
+        digits = lanes.reshape(rows, beats, self.elements, self.lanes).sum(axis=2)
+        return np.maximum(2, digits.max(axis=(0, 2)))
 
     def _drained(self, rows: int) -> int:
         """Cycles after which the bank takes another tile: its rows have left, the new ones have arrived."""

@@ -21,9 +21,9 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 # Of the digit-serial PEs: shape, PE, its parameters.
 SERIAL: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
     ((1, 1, 1), "opt4c", {}),
+    ((4, 1, 6), "opt4c", {"group": 3, "adder": "kogge_stone"}),
     ((3, 5, 7), "opt4c", {"encoding": "booth"}),
-    ((4, 1, 6), "opt4c", {"encoding": "ent", "group": 3, "adder": "kogge_stone"}),
-    ((5, 16, 2), "opt4c", {"resolve_stages": 2}),
+    ((5, 16, 2), "opt4c", {"encoding": "ent", "resolve_stages": 2}),
     ((2, 6, 1), "opt4c", {"x_bits": 5, "w_bits": 9, "group": 1}),
     ((2, 3, 3), "opt4c", {"x_bits": 2, "w_bits": 3, "group": 64}),
     ((2, 2, 2), "opt4c", {"x_bits": 16, "w_bits": 16, "group": 4}),
@@ -74,6 +74,11 @@ def serial_devices() -> dict[str, Engine]:
 
 DEVICES = serial_devices() if os.environ.get("HWGEN_PES") == "serial" else devices()
 each = cocotb.parametrize(name=list(DEVICES))
+PAIRS = {  # of each PE and encoding one device, with enough sums side by side
+    (engine.array, engine.pe, engine.encoding): name
+    for name, engine in DEVICES.items()
+    if engine.tokens * engine.outputs >= 16 and engine.x_bits == engine.w_bits == 8
+}
 
 
 def random_tile(
@@ -108,6 +113,27 @@ async def matches_golden(dut, name: str, stalls: tuple[float, float]) -> None:
         k = int(rng.choice([1, engine.reduce, 2 * engine.reduce, BEATS * engine.reduce]))
         tiles.append(random_tile(engine, rng, k, int(rng.integers(1, engine.tokens + 1))))
     await compare(dut, name, tiles, *stalls)
+
+
+@cocotb.test()
+@cocotb.parametrize(name=list(PAIRS.values()))
+async def multiplies_all_pairs(dut, name: str) -> None:
+    """All 65,536 pairs of operands, at every place of a beat."""
+    engine = DEVICES[name]
+    await start(dut)
+    numbers, places = np.arange(256), np.arange(engine.reduce)
+    # Tiles whose place r holds the same numbers as place 0, shifted by a different amount.
+    xs = (numbers[:, None] + 85 * places) % 256 - 128
+    ws = (numbers[:, None] + 51 * places) % 256 - 128
+    tiles = [
+        (
+            xs[t : t + engine.tokens],
+            np.resize(ws[o : o + engine.outputs], (engine.outputs, len(places))).T,
+        )
+        for t in range(0, 256, engine.tokens)
+        for o in range(0, 256, engine.outputs)
+    ]
+    await compare(dut, name, tiles, 1.0, 1.0)
 
 
 @cocotb.test()
