@@ -51,6 +51,30 @@ class Saved:
         for carry, position in zip(word[self.width :], self.boundaries, strict=True):
             columns.add(carry, offset + position)
 
+    def added(
+        self, m: Module, a: Value, b: Value, saved: Value, *, carry: Value | None = None,
+        style: str = "ripple",
+    ) -> Value:  # fmt: skip
+        """``a + b + saved + carry`` on a wire of this form; what exceeds the width is dropped.
+
+        Parameters
+        ----------
+        m : where the adders are put
+        a, b : ``width`` bits
+        saved : the carries of a word of this form, one for each of ``boundaries``
+        carry : a bit of weight 1
+        style : the adders of a group
+        """
+        sums, carries = [], []
+        for n, begin in enumerate(range(0, self.width, self.group)):
+            end = min(begin + self.group, self.width)
+            enters = saved[n - 1] if begin else carry
+            total = Signal(end - begin + (end < self.width), name=f"group_{begin}")
+            m.d.comb += total.eq(add(m, a[begin:end], b[begin:end], style=style, carry=enters))
+            sums.append(total[: end - begin])
+            carries.append(total[end - begin :])
+        return Cat(*sums, *carries)
+
 
 class SavedAccumulate(Unit):
     """Adds two positive rows and a constant to an accumulator, combinationally.
@@ -103,7 +127,7 @@ class SavedAccumulate(Unit):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        width, group = self.word.width, self.word.group
+        width = self.word.width
         acc = Signal(self.word.bits, name="kept")
         m.d.comb += acc.eq(Mux(self.first, 0, self.acc))
         columns = Columns(width)
@@ -122,15 +146,5 @@ class SavedAccumulate(Unit):
             columns.add(self.c)
             columns.constant(self.bias)
         a, b = columns.reduce(m)
-        sums, carries, carry = [], [], None
-        for begin in range(0, width, group):
-            end = min(begin + group, width)
-            if begin:
-                carry = acc[width + begin // group - 1]
-            # What leaves the last group is dropped.
-            total = Signal(end - begin + (end < width), name=f"group_{begin}")
-            m.d.comb += total.eq(add(m, a[begin:end], b[begin:end], style=self.style, carry=carry))
-            sums.append(total[: end - begin])
-            carries.append(total[end - begin :])
-        m.d.comb += self.next.eq(Cat(*sums, *carries))
+        m.d.comb += self.next.eq(self.word.added(m, a, b, acc[width:], style=self.style))
         return m

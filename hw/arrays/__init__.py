@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from hw.arrays.column import ColumnArray
 from hw.arrays.cube import CubeArray
 from hw.arrays.engine import Engine, Resources, accumulator_bits, nearest
 from hw.arrays.systolic_os import MatrixArray, SystolicOsArray
@@ -21,7 +22,8 @@ __all__ = [
 ]
 
 ENGINES: dict[str, type[Engine]] = {
-    cls.array: cls for cls in (TreeArray, CubeArray, SystolicOsArray, SystolicWsArray, MatrixArray)
+    cls.array: cls
+    for cls in (TreeArray, CubeArray, SystolicOsArray, SystolicWsArray, MatrixArray, ColumnArray)
 }
 
 

@@ -115,7 +115,8 @@ class Engine(TemplateUnit):
     Latency
     -------
     The first row of a tile is valid ``latency`` cycles after its last beat was transferred, if
-    nothing stalls. In steady state a tile costs ``interval(k, rows)`` cycles.
+    nothing stalls. In steady state a tile costs ``interval(k, rows)`` cycles. Engines that skip zeros take
+    fewer, depending on the activations: exactly ``cycles(x)``, and ``delay(x)`` instead of ``latency``.
 
     Parameters
     ----------
@@ -267,6 +268,13 @@ class Engine(TemplateUnit):
         """Estimate of the occupied resources."""
         raise NotImplementedError(f"{type(self).__name__} must estimate its resources")
 
+    def delay(self, x: np.ndarray) -> int:
+        """Like ``latency``, for the tile of ``x`` ``[rows, k]``, if its beats come without a pause.
+
+        They differ only where the cycles of a beat depend on the data.
+        """
+        return self.latency
+
     @property
     def macs(self) -> int:
         """Multipliers, which is also products per cycle."""
@@ -283,6 +291,11 @@ class Engine(TemplateUnit):
     def interval(self, k: int, rows: int) -> int:
         """Cycles from one tile to the next in steady state."""
         return max(self.beats(k) * self.beat_cycles(rows), rows)
+
+    def cycles(self, x: np.ndarray) -> int:
+        """Cycles from one tile of ``x`` ``[rows, k]`` to the next in steady state, ``interval`` at most."""
+        rows, k = x.shape
+        return self.interval(k, rows)
 
     def golden(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Exact sums ``[rows, outputs]`` of ``x`` ``[rows, k]`` and ``w`` ``[k, outputs]``.
