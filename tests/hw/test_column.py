@@ -14,50 +14,49 @@ from hw.arith.digits import nonzero
 from hw.arith.serial import DigitSerialPe
 from hw.arrays import make_engine
 from sim import verilator
-from tests.bench import run_bench
+from tests.bench import Bench, run_bench
 from tests.hw.cocotb_arrays import serial_devices
 
 DEVICES = serial_devices()
 # Of combinational units among the parts: their clock, and what yosys writes.
-STYLE = ("-Wno-UNUSEDSIGNAL", "-Wno-PROCASSINIT", "-Wno-DECLFILENAME")
+STYLE = ("UNUSEDSIGNAL", "PROCASSINIT")
 
 
 def test_simulation(tmp_path: Path) -> None:
     run_bench(DEVICES, "cocotb_arrays", tmp_path, extra_env={"HWGEN_PES": "serial"})
 
 
-@pytest.mark.parametrize("name", DEVICES)
-def test_lint(name: str, tmp_path: Path) -> None:
-    emission, files = emit(DEVICES[name]), []
-    for file, text in emission.files.values():
-        (tmp_path / file).write_text(text)
-        # The template itself is held to all warnings.
-        if not file.endswith(".sv"):
-            off = "\n".join(f"/* verilator lint_off {s.removeprefix('-Wno-')} */" for s in STYLE)
-            (tmp_path / file).write_text(f"{off}\n{text}")
-        files.append(file)
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the Verilog of all devices and their parts, and of a bench with all of them."""
+    folder = tmp_path_factory.mktemp("sources")
+    for file, text in emit(Bench(DEVICES)).files.values():
+        (folder / file).write_text(text)
+    return folder
+
+
+def test_lint(sources: Path, tmp_path: Path) -> None:
+    """The templates with all warnings; of the parts, which have a style of their own, the others."""
+    files = []
+    for source in sorted(sources.iterdir(), key=lambda path: path.suffix):
+        off = [f"/* verilator lint_off {name} */\n" for name in STYLE if source.suffix == ".v"]
+        on = [f"/* verilator lint_on {name} */\n" for name in STYLE if source.suffix == ".v"]
+        files.append(tmp_path / source.name)
+        files[-1].write_text("".join([*off, source.read_text(), *on]))
     lint = subprocess.run(
-        ["verilator", "--lint-only", "-Wall", "--top-module", emission.top, *sorted(files, reverse=True)],
-        env=verilator.environment(), cwd=tmp_path, capture_output=True, text=True,
+        ["verilator", "--lint-only", "-Wall", "--top-module", "bench", *map(str, files)],
+        env=verilator.environment(), capture_output=True, text=True,
     )  # fmt: skip
     assert lint.returncode == 0 and "%Warning" not in lint.stderr, lint.stderr
 
 
-def test_yosys_reads_it(tmp_path: Path) -> None:
+def test_yosys_reads_it(sources: Path, tmp_path: Path) -> None:
     """No latches, loops, undriven wires or memories, and nothing that multiplies."""
-    script = []
-    for name, engine in DEVICES.items():
-        if "_3_5_7" not in name and "_1_1_1" not in name:
-            continue
-        emission = emit(engine)
-        for file, text in emission.files.values():
-            (tmp_path / file).write_text(text)
-            script.append(f"read_verilog -sv {file}")
-        script += [
-            f"hierarchy -check -top {emission.top}",
-            "proc", "flatten", "opt_expr", "opt_clean", "check -assert",
-            "select -assert-none t:$mem* t:$dlatch* t:$mul", "design -reset",
-        ]  # fmt: skip
+    script = [f"read_verilog -sv {path}" for path in sorted(sources.iterdir())]
+    script += [
+        "hierarchy -check -top bench", "proc", "flatten", "opt_expr", "opt_clean", "check -assert",
+        "select -assert-none t:$mem* t:$dlatch* t:$mul",
+    ]  # fmt: skip
     (tmp_path / "read.ys").write_text("\n".join(script) + "\n")
     run = subprocess.run(
         [sys.executable, "-c", "from pyosys import libyosys as y; y.run_pass('script read.ys')"],
