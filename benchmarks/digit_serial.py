@@ -7,23 +7,18 @@ measured alone, between registers: what feeds it counts for the period, not for 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from amaranth.hdl import Module, Signal
 
-from generators.asic import Point, measure
+from benchmarks.cells import map_alone
 from generators.liberty import Liberty
-from generators.verilog import emit
 from hw.arith.digits import digit_count, nonzero
 from hw.arith.serial import DigitSerialPe, DigitSkippingPe
 from hw.arrays import make_engine
-from hw.unit import Unit, place
 
-__all__ = ["Between", "activations", "cycles_per_operand", "element", "map_alone"]
+__all__ = ["activations", "cycles_per_operand", "element"]
 
 DATA = ("N(0,10)", "N(0,20)", "N(0,30)", "N(0,50)", "uniform")
 PES = ("opt3", "opt4c", "opt4e")
@@ -66,57 +61,6 @@ def _lanes(pe: str) -> int:
     return 4 if pe == "opt4e" else 1
 
 
-class Between(Unit):
-    """A unit behind registers of all its inputs."""
-
-    def __init__(self, unit: Unit) -> None:
-        self._unit = unit
-        self.bits = sum(len(value) for _, value, is_input in unit.ports() if is_input)
-        super().__init__(unit.signature, {"u": unit.module_name})
-
-    def elaborate(self, platform) -> Module:
-        m = Module()
-        unit = place(m, "unit", self._unit)
-        for name, value, is_input in unit.ports():
-            if is_input:
-                held = Signal(len(value), name=f"{name}_held", reset_less=True)
-                m.d.sync += held.eq(getattr(self, name))
-                m.d.comb += getattr(unit, name).eq(held)
-            else:
-                m.d.comb += getattr(self, name).eq(getattr(unit, name))
-        return m
-
-
-@dataclass(frozen=True)
-class Alone:
-    """One way to map a unit: area (um2) without the registers of its inputs, and period (ns)."""
-
-    area: float
-    period: float
-
-    @property
-    def product(self) -> float:
-        return self.area * self.period
-
-
-def map_alone(unit: Unit, library: Liberty) -> Alone:
-    """The mapping with the least area times period."""
-    between = Between(unit)
-    emission = emit(between)
-    with tempfile.TemporaryDirectory() as folder:
-        files = []
-        for name, text in emission.files.values():
-            files.append(Path(folder) / name)
-            files[-1].write_text(text)
-        found = measure(files, emission.top, library, booth=[False])
-
-    def alone(point: Point) -> Alone:
-        flops = sum(n for cell, n in point.cells.items() if cell in library.flip_flops)
-        return Alone(point.area_um2 - between.bits * point.sequential_um2 / flops, point.period_ns)
-
-    return min((alone(point) for point in found.points), key=lambda a: a.product)
-
-
 def _cycles() -> Iterator[str]:
     yield "cycles per operand and lane, T=4 rows (`digits`: those that are not zero)"
     yield f"{'':24}" + "".join(f"{data:>10}" for data in DATA)
@@ -142,7 +86,7 @@ def _areas(library: Liberty, groups: list[int], elements: list[int]) -> Iterator
         best = {}
         for pe in PES:
             for group in groups:
-                found = map_alone(element(pe, n, group), library)
+                found = map_alone(element(pe, n, group), library)[0]
                 per_lane = found.product / _lanes(pe)
                 best[pe] = min(per_lane, best.get(pe, per_lane))
                 yield f"{pe:6} {group:5} {n:2} {found.area:9.0f} {found.period:10.3f} {per_lane:12.0f}"

@@ -1,0 +1,178 @@
+"""Area efficiency of the elements and arrays of HPCA'25 in standard cells: ours, the authors' RTL, the published ratios.
+
+``python -m benchmarks.array_area --liberty FILE [--only elements|widths|arrays]``. Both sides of a ratio are mapped
+in the same run, where something multiplies also with more adders and Booth on and off; each side counts at its
+own best clock. Throughput is products per second; arrays are whole engines: skew, drain, final adders, stall logic. The
+row of an element has none of them, and not the registers of its operands (they count for its period).
+
+No wires, no clock tree, typical corner: ratios mean something, absolute figures little. The authors' figures are from
+their RTL mapped by the same recipe on IHP sg13g2; this benchmark does not fetch it.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from benchmarks.cells import Alone, map_alone, map_unit
+from generators.asic import Point
+from generators.liberty import Liberty
+from hw.arith.pe import CarrySavePe
+from hw.arrays import make_engine
+from hw.unit import Unit
+
+__all__ = ["ARRAYS", "Mac", "main"]
+
+MAC = {
+    "scripts": ("sop", "gia"), "adders": ("brent-kung", "sklansky"), "booth": (False, True)
+}  # fmt: skip
+SAVED = {"scripts": ("speed", "sop", "gia"), "adders": ("brent-kung",), "booth": (False,)}
+
+AUTHORS = {"mac": (4.701, 7854), "opt1": (2.558, 10983)}
+"""Of their 32-bit elements, the authors' RTL on sg13g2: period (ns) and area (um2) at the best area-delay product."""
+PUBLISHED = {"systolic_os": 1.27, "systolic_ws": 1.27, "cube": 1.28, "tree": 1.56, "matrix": 1.44}
+"""Area efficiency over the array of MACs, in the paper's abstract (SMIC 28 nm)."""
+
+ARRAYS: dict[str, tuple[tuple[int, int, int], dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    # Shape; parameters of both, of the MACs, of the others. Accumulators as in the authors' arrays.
+    "systolic_os": ((4, 1, 4), {}, {}, {}),
+    "systolic_ws": ((4, 4, 4), {"acc_bits": 20}, {}, {}),
+    "cube": ((3, 3, 3), {"hop": 1}, {}, {}),
+    "tree": ((1, 16, 2), {}, {"registers": "inside"}, {}),
+    "matrix": ((4, 1, 4), {}, {}, {}),
+}
+
+
+class Mac(Unit):
+    """The baseline element: multiply, register the product, add it to the accumulator.
+
+    Parameters
+    ----------
+    width : bits of the accumulator
+    pipelined : register the product
+
+    Members
+    -------
+    x, w, first : ``In(8)``, ``In(8)``, ``In(1)``
+    acc : ``Out(width)``
+    """
+
+    def __init__(self, *, width: int, pipelined: bool = True) -> None:
+        self.pipelined = pipelined
+        ports = {"x": In(signed(8)), "w": In(signed(8)), "first": In(1), "acc": Out(signed(width))}
+        super().__init__(wiring.Signature(ports), {"a": width, "p": int(pipelined)})
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        product, first = Signal(signed(16), reset_less=True), Signal(reset_less=True)
+        total = Signal(self.acc.shape(), reset_less=True)
+        domain = m.d.sync if self.pipelined else m.d.comb
+        domain += [product.eq(self.x * self.w), first.eq(self.first)]
+        m.d.sync += total.eq(Mux(first, 0, total) + product)
+        m.d.comb += self.acc.eq(total)
+        return m
+
+
+def efficiency(products: int, area_um2: float, period_ns: float) -> float:
+    """Giga-products per second and mm2."""
+    return products * 1e6 / (area_um2 * period_ns)
+
+
+def _saved(width: int, **options: Any) -> CarrySavePe:
+    return CarrySavePe(lanes=1, x_bits=8, w_bits=8, width=width, **options)
+
+
+def _best(unit: Unit, library: Liberty, **choices: Any) -> tuple[Alone, Alone]:
+    found = map_alone(unit, library, **choices)
+    return found[0], min(found, key=lambda a: (a.period, a.area))
+
+
+def _elements(library: Liberty) -> Iterator[str]:
+    yield f"one element, 8 x 8 bits, 32-bit accumulator, {library.name}"
+    yield f"{'':58}{'best area x period':>25}{'fastest':>10}"
+    yield f"{'element':58}{'ns':>8}{'um2':>8}{'G/s/mm2':>9}{'ns':>10}"
+    rows = [
+        ("mac: product and sum in one cycle", Mac(width=32, pipelined=False), MAC),
+        ("mac: product registered", Mac(width=32), MAC),
+        (
+            "fused mac: product as two rows, one adder (own)",
+            _saved(32, encoding="booth", group=32, style="sklansky"), SAVED,
+        ),
+        ("opt1, a carry a bit, Booth inside", _saved(32, encoding="booth", group=1), SAVED),
+        ("opt1, a carry every 4 bits, Booth inside", _saved(32, encoding="booth"), SAVED),
+        ("opt1, a carry every 4 bits, digits from outside", _saved(32), SAVED),
+        ("opt1, a carry every 2 bits, digits from outside", _saved(32, group=2), SAVED),
+    ]  # fmt: skip
+    for name, unit, choices in rows:
+        best, fast = _best(unit, library, **choices)
+        rate = efficiency(1, best.area, best.period)
+        yield f"{name:58}{best.period:8.3f}{best.area:8.0f}{rate:9.1f}{fast.period:10.3f}"
+    for name, (period, area) in AUTHORS.items():
+        rate = efficiency(1, area, period)
+        yield f"{f'the authors, {name}, with operand registers (reference)':58}{period:8.3f}{area:8.0f}{rate:9.1f}"
+
+
+def _widths(library: Liberty) -> Iterator[str]:
+    widths = (16, 20, 24, 32, 48, 64)
+    yield "fastest period (ns) by width of the accumulator, and the spread"
+    yield f"{'':30}" + "".join(f"{width:>8}" for width in widths)
+    for name, options in {
+        "fused mac": {"encoding": "booth", "group": 64, "style": "sklansky"},
+        "opt1, Booth inside": {"encoding": "booth"},
+        "opt1, digits from outside": {},
+    }.items():
+        found = [_best(_saved(w, **options), library, **SAVED)[1].period for w in widths]
+        spread = max(found) / min(found) - 1
+        yield f"{name:30}" + "".join(f"{period:8.3f}" for period in found) + f"{spread:9.1%}"
+
+
+def _array(array: str, pe: str, library: Liberty) -> tuple[int, Point]:
+    (tokens, reduce, outputs), both, mac, saved = ARRAYS[array]
+    engine = make_engine(
+        array, pe, tokens=tokens, reduce=reduce, outputs=outputs,
+        **both, **(mac if pe == "mac" else saved),
+    )  # fmt: skip
+    return engine.macs, map_unit(engine, library, **(MAC if pe == "mac" else SAVED)).best
+
+
+def _arrays(library: Liberty, arrays: list[str]) -> Iterator[str]:
+    yield f"whole arrays at the best area x period, {library.name}"
+    yield f"{'array':14}{'shape':>9}{'pe':>6}{'ns':>9}{'um2':>9}{'G/s/mm2':>9}{'over mac':>10}{'published':>11}"
+    for array in arrays:
+        base = 0.0
+        shape = "x".join(map(str, ARRAYS[array][0]))
+        for pe in ("mac", "opt1", *(("opt2",) if array == "tree" else ())):
+            products, point = _array(array, pe, library)
+            rate = efficiency(products, point.area_um2, point.period_ns)
+            base = base or rate
+            ratios = "" if pe == "mac" else f"{rate / base:9.2f}x{PUBLISHED[array]:10.2f}x"
+            yield (
+                f"{array:14}{shape:>9}{pe:>6}{point.period_ns:9.3f}{point.area_um2:9.0f}{rate:9.1f}{ratios}"
+                f"   {point.script}, {point.adder}{', Booth' if point.booth else ''}"
+            )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.array_area")
+    parser.add_argument("--liberty", type=Path, required=True, help="cells to map to")
+    parser.add_argument("--only", choices=("elements", "widths", "arrays"))
+    parser.add_argument("arrays", nargs="*", default=list(ARRAYS))
+    options = parser.parse_args(arguments)
+    library = Liberty.load(options.liberty)
+    for name, lines in {
+        "elements": _elements(library),
+        "widths": _widths(library),
+        "arrays": _arrays(library, options.arrays),
+    }.items():
+        if options.only in (None, name):
+            for line in lines:
+                print(line, flush=True)
+            print()
+
+
+if __name__ == "__main__":
+    main()
