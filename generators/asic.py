@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,15 +60,22 @@ class Point(_Value):
         return self.area_um2 * self.period_ns
 
     @property
+    def critical_ns(self) -> float:
+        """The longest path of all, where inputs arrive with the clock."""
+        return max(self.period_ns, self.through_ns or 0.0)
+
+    @property
     def choice(self) -> Choice:
         """The way in which it was mapped."""
         return Choice(self.script, self.adder, self.booth, self.target_ps)
 
 
-def pareto(points: Iterable[Point]) -> tuple[Point, ...]:
-    """Return the points that no other is better than in both period and area, the fastest first."""
+def pareto(
+    points: Iterable[Point], time: Callable[[Point], float] = lambda point: point.period_ns
+) -> tuple[Point, ...]:
+    """Return the points that no other is better than in both time and area, the fastest first."""
     kept: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.period_ns, p.area_um2)):
+    for point in sorted(points, key=lambda p: (time(p), p.area_um2)):
         if not kept or point.area_um2 < kept[-1].area_um2:
             kept.append(point)
     return tuple(kept)
