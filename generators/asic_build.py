@@ -7,7 +7,6 @@ module's critical path counts what begins at an input as if it arrived with the 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -168,9 +167,7 @@ def synthesise_asic(
     yosys.require()
     design = load_json(out / "design.json")
     modules = modules_of(out, design)
-    logs = out / "synth-asic"
-    shutil.rmtree(logs, ignore_errors=True)
-    own = max((f.clk_to_q_ns + f.setup_ns for f in library.flip_flops.values()), default=0.0)
+    own = min(flop.clk_to_q_ns + flop.setup_ns for flop in library.flip_flops.values())
     targets_ps = (1, *(max(1, round(1e3 * (period - own))) for period in periods_ns))
     with progress.step("synth", f"{len(modules)} unique modules for {library.name}") as step:
         mapped = _map(modules, library, targets_ps, limit, jobs, progress)

@@ -16,7 +16,10 @@ from designs.cache import cache_folder, digest
 from designs.errors import DesignError
 from generators.files import write
 
-__all__ = ["Cell", "FlipFlop", "Liberty", "Pin"]
+__all__ = ["LOAD_PF", "Cell", "FlipFlop", "Liberty", "Pin"]
+
+LOAD_PF = 0.010
+"""Load of an output whose real load is not known."""
 
 
 class _Value(BaseModel):
@@ -44,8 +47,8 @@ class FlipFlop(_Value):
     Attributes
     ----------
     clock : name of its clock pin
-    clk_to_q_ns : from the clock's edge, which is ideal, to its output at a load of 10 fF
-    setup_ns : what its data must be earlier than the next edge
+    clk_to_q_ns : from the clock's edge, which is ideal, to its output at a load of `LOAD_PF`
+    setup_ns : what its data must be earlier than the next edge, if they are as steep as its output
     """
 
     clock: str
@@ -286,50 +289,43 @@ def _flip_flop(
     if not cell.get_groups("ff"):
         return None
     clock = re.sub(r"[!()\s']", "", _text(cell.get_groups("ff")[0], "clocked_on"))
-    load = 0.010 / capacitance_pf
-    after, before = [], []
-    for pin in cell.get_groups("pin"):
-        for timing in pin.get_groups("timing"):
-            kind = _text(timing, "timing_type")
-            if kind.endswith("_edge"):
-                after += [
-                    _at(table, templates, load=load)
-                    for table in timing.groups
-                    if table.group_name in ("cell_rise", "cell_fall")
-                ]
-            elif kind.startswith("setup_"):
-                before += [
-                    _at(table, templates)
-                    for table in timing.groups
-                    if table.group_name in ("rise_constraint", "fall_constraint")
-                ]
+    load = LOAD_PF / capacitance_pf
+    arcs = [arc for pin in cell.get_groups("pin") for arc in pin.get_groups("timing")]
+    after = _worst(arcs, templates, "_edge", ("cell_rise", "cell_fall"), load)
+    slew = _worst(arcs, templates, "_edge", ("rise_transition", "fall_transition"), load)
+    before = _worst(arcs, templates, "setup_", ("rise_constraint", "fall_constraint"), slew)
     return FlipFlop(
         clock=clock,
-        clk_to_q_ns=round(max(after, default=0.0) * time_ns, 6),
-        setup_ns=round(max(before, default=0.0) * time_ns, 6),
+        clk_to_q_ns=round(after * time_ns, 6),
+        setup_ns=round(before * time_ns, 6),
     )
 
 
-def _at(table: Any, templates: dict[str, Any], load: float | None = None) -> float:
-    """A table's value at the sharpest clock, and at a load or in the middle of its other axis."""
+def _worst(
+    arcs: Iterable[Any], templates: dict[str, Any], kind: str, tables: tuple[str, ...], at: float
+) -> float:
+    """The largest value of the tables of a kind of arcs, at a load or a slew, in the file's unit."""
+    found = [
+        _value(table, templates, at)
+        for arc in arcs
+        if kind in _text(arc, "timing_type")
+        for table in arc.groups
+        if table.group_name in tables
+    ]
+    return max(found, default=0.0)
+
+
+def _value(table: Any, templates: dict[str, Any], at: float) -> float:
+    """A table's value at the sharpest clock, and ``at`` on its other axis, a load or a slew."""
     values = np.atleast_2d(table.get_array("values"))
     template = templates.get(_name(table))
-    axes: dict[str, np.ndarray] = {}
-    for number in (1, 2):
+    for number, along in ((1, values.T), (2, values)):
+        variable = _text(template, f"variable_{number}") if template is not None else ""
         key = f"index_{number}"
         source = table if table.get_attributes(key) else template
         if source is None or not source.get_attributes(key):
             continue
-        variable = _text(template, f"variable_{number}") if template is not None else ""
-        axes[variable or key] = np.ravel(source.get_array(key))
-    shape_axes = list(axes.items())
-    if len(shape_axes) != 2 or values.shape != tuple(len(axis) for _, axis in shape_axes):
-        return float(values.max())
-    for place, (variable, axis) in enumerate(shape_axes):
-        table_by_axis = values if place == 0 else values.T
-        if load is not None and "capacitance" in variable:
-            row = np.array([np.interp(load, axis, column) for column in table_by_axis.T])
-            return float(row[0])
-        if load is None and "constrained" in variable:
-            return float(table_by_axis[len(axis) // 2][0])
+        axis = np.ravel(source.get_array(key))
+        if re.search("capacitance|constrained", variable) and along.shape[1] == len(axis):
+            return float(np.interp(at, axis, along[0]))
     return float(values.max())
