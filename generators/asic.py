@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,15 +60,22 @@ class Point(_Value):
         return self.area_um2 * self.period_ns
 
     @property
+    def critical_ns(self) -> float:
+        """The longest path of all, where inputs arrive with the clock."""
+        return max(self.period_ns, self.through_ns or 0.0)
+
+    @property
     def choice(self) -> Choice:
         """The way in which it was mapped."""
         return Choice(self.script, self.adder, self.booth, self.target_ps)
 
 
-def pareto(points: Iterable[Point]) -> tuple[Point, ...]:
-    """Return the points that no other is better than in both period and area, the fastest first."""
+def pareto(
+    points: Iterable[Point], time: Callable[[Point], float] = lambda point: point.period_ns
+) -> tuple[Point, ...]:
+    """Return the points that no other is better than in both time and area, the fastest first."""
     kept: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.period_ns, p.area_um2)):
+    for point in sorted(points, key=lambda p: (time(p), p.area_um2)):
         if not kept or point.area_um2 < kept[-1].area_um2:
             kept.append(point)
     return tuple(kept)
@@ -153,7 +160,7 @@ def measure(
     ------
     SynthesisError
         If yosys is missing, cannot read the design, leaves anything unmapped, did not finish one
-        choice, or leaves no cell of a design that has neither boxes nor memories cut out.
+        choice, or leaves no cell of a design that has outputs and nothing cut out.
     ValueError
         If a choice is not known.
     """
@@ -226,10 +233,12 @@ class _Facts(_Value):
     multiplies, adds : whether there is something to multiply, to add
     clocks : inputs that clock something
     macro_bits : bits of the memories that were cut out
+    empty : whether there may be no cells: no outputs, or what drives them was cut out
     """
 
     multiplies: bool
     adds: bool
+    empty: bool
     clocks: tuple[str, ...]
     macro_bits: int
 
@@ -340,11 +349,13 @@ class _Work:
         clocks = [
             line.partition("/")[2].strip() for line in (place / "clocks").read_text().splitlines()
         ]
+        macro_bits = self._macro_bits(place / "memories.json")
         self.facts[booth] = _Facts(
             multiplies=_count(place / "multipliers.count") > 0,
             adds=_count(place / "adders.count") > 0,
             clocks=tuple(sorted(filter(None, clocks))),
-            macro_bits=self._macro_bits(place / "memories.json"),
+            macro_bits=macro_bits,
+            empty=bool(self.boxes or macro_bits or not _count(place / "outputs.count")),
         )
         write(self._kept("front", booth), self.facts[booth].model_dump_json())
         return place / "front.il"
@@ -411,13 +422,12 @@ class _Work:
             raise SynthesisError(f"{self.top}: {run.failure}") from None
         cells = {n: c for n, c in module.get("num_cells_by_type", {}).items() if n != "$scopeinfo"}
         ours = {name: count for name, count in cells.items() if name in self.library.cells}
-        unmapped = sorted(name for name in cells if name.startswith("$"))
+        unmapped = sorted(cells.keys() - ours.keys())
         if unmapped:
             raise SynthesisError(
                 f"{self.top}: {self.library.name} has no cell for {', '.join(unmapped)}"
             )
-        hollow = self.boxes or self.facts[run.task.booth].macro_bits
-        if not hollow and (not ours or not module.get("area")):
+        if not self.facts[run.task.booth].empty and not ours:
             raise SynthesisError(f"{self.top}: no cell is left of it; is its logic in the files?")
         try:
             times = self.timer.times(run.log, list(ours), self.library)
@@ -431,7 +441,7 @@ class _Work:
             adder=run.task.adder,
             booth=run.task.booth,
             target_ps=run.task.target_ps,
-            area_um2=round(float(module.get("area", 0)), 4),
+            area_um2=round(float(module["area"] if ours else 0), 4),
             sequential_um2=round(float(module.get("sequential_area", 0)), 4),
             period_ns=found[0] if found else 0.0,
             through_ns=times.through,

@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from generators import yosys
-
-if TYPE_CHECKING:
-    from generators.liberty import Liberty
+from generators.liberty import LOAD_PF, Liberty
 
 __all__ = [
     "ADDERS",
-    "LOAD_PF",
     "SCRIPTS",
     "TEMPLATES",
     "Choice",
@@ -55,8 +51,16 @@ _MACRO_BITS = Path(__file__).parent / "templates" / "macro_bits.v"
 TEMPLATES = (_MACRO, _MACRO_BITS)
 """Verilog that is part of the recipe."""
 
-LOAD_PF = 0.010
-"""Load of every output."""
+_INSTANCES = "c:* t:$* %d"
+"""Cells, without those of yosys; no wires, which would become outputs."""
+
+_EVERT = (
+    # First names without brackets: OpenSTA takes g[0].u.y for a part of a bus.
+    f"rename -hide {_INSTANCES}",
+    f"rename -enumerate -pattern box_% {_INSTANCES}",
+    f"expose -evert {_INSTANCES}",
+)
+"""Instances become ports."""
 
 _ARITHMETIC = "t:$alu t:$lcu t:$macc t:$macc_v2 t:$mul t:$div t:$mod t:$add t:$sub"
 
@@ -91,21 +95,23 @@ def front(
     """Passes from text to words.
 
     They leave ``front.il``; ``memories.json``, the memories; ``clocks``, the inputs that clock
-    something; ``multipliers.count`` and ``adders.count``. What boxes and macros give and take
+    something; ``multipliers.count``, ``adders.count`` and ``outputs.count``. What boxes and macros give and take
     becomes ports, so that the logic before and behind them stays.
     """
     cut = [
         f'techmap -D HWGEN_MACRO_BITS={macro_bits} -map "{_MACRO}"',
-        "expose -evert",
+        *_EVERT,
     ]
     return [
         f'read_liberty -lib -ignore_miss_func "{library.path}"',
         yosys.read_verilog(_MACRO_BITS, "-lib"),
-        *(yosys.read_verilog(path) for path in files),
+        # An empty module among them is a mistake, not a black box.
+        *(yosys.read_verilog(path, "-noblackbox") for path in files),
         *(yosys.read_verilog(path, "-lib") for path in boxes),
         f"hierarchy -check -top {top}",
         "proc",
         "flatten",
+        "check -assert",  # before what has no driver is optimised away
         "opt_expr",
         "opt_clean",
         "check -assert",
@@ -114,12 +120,13 @@ def front(
         "select t:$mem_v2",
         "write_json -selected memories.json",
         "select -clear",
-        *(cut if macro_bits is not None else ["expose -evert"] if boxes else []),
+        *(cut if macro_bits is not None else _EVERT if boxes else []),
         "opt -fast -full",
         "memory_map",
         "opt -undriven -fine",
         f"tee -q -o adders.count select -count {_ARITHMETIC}",
         "tee -q -o clocks select -list t:$*dff* %ci1:+[CLK] i:* %i",
+        "tee -q -o outputs.count select -count o:*",
         "write_rtlil front.il",
     ]
 

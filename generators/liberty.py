@@ -16,7 +16,10 @@ from designs.cache import cache_folder, digest
 from designs.errors import DesignError
 from generators.files import write
 
-__all__ = ["SLEW_NS", "Cell", "FlipFlop", "Internal", "Liberty", "Pin"]
+__all__ = ["LOAD_PF", "SLEW_NS", "Cell", "FlipFlop", "Internal", "Liberty", "Pin"]
+
+LOAD_PF = 0.010
+"""Load of an output whose real load is not known."""
 
 SLEW_NS = 0.1
 """Transition time of every input, where an energy depends on it: about that of a gate with a fan-out of 3."""
@@ -72,8 +75,8 @@ class FlipFlop(_Value):
     next_state : function that it takes over at the edge
     clear, preset : functions that set the state to 0 or 1 while they are true; ``""``: never
     state : names of the state and of its complement in functions of outputs
-    clk_to_q_ns : from the clock's edge, which is ideal, to its output at a load of 10 fF
-    setup_ns : what its data must be earlier than the next edge
+    clk_to_q_ns : from the clock's edge, which is ideal, to its output at a load of `LOAD_PF`
+    setup_ns : what its data must be earlier than the next edge, if they are as steep as its output
     """
 
     clock: str
@@ -381,23 +384,11 @@ def _flip_flop(
         return None
     ff = cell.get_groups("ff")[0]
     edge = _text(ff, "clocked_on")
-    load = 0.010 / capacitance_pf
-    after, before = [], []
-    for pin in cell.get_groups("pin"):
-        for timing in pin.get_groups("timing"):
-            kind = _text(timing, "timing_type")
-            if kind.endswith("_edge"):
-                after += [
-                    _at(table, templates, load=load)
-                    for table in timing.groups
-                    if table.group_name in ("cell_rise", "cell_fall")
-                ]
-            elif kind.startswith("setup_"):
-                before += [
-                    _at(table, templates)
-                    for table in timing.groups
-                    if table.group_name in ("rise_constraint", "fall_constraint")
-                ]
+    load = LOAD_PF / capacitance_pf
+    arcs = [arc for pin in cell.get_groups("pin") for arc in pin.get_groups("timing")]
+    after = _worst(arcs, templates, "_edge", ("cell_rise", "cell_fall"), load)
+    slew = _worst(arcs, templates, "_edge", ("rise_transition", "fall_transition"), load)
+    before = _worst(arcs, templates, "setup_", ("rise_constraint", "fall_constraint"), slew)
     return FlipFlop(
         clock=re.sub(r"[!()\s']", "", edge),
         falling="!" in edge or "'" in edge,
@@ -405,22 +396,30 @@ def _flip_flop(
         clear=_text(ff, "clear"),
         preset=_text(ff, "preset"),
         state=(str(ff.args[0]).strip('"'), str(ff.args[1]).strip('"')),
-        clk_to_q_ns=round(max(after, default=0.0) * time_ns, 6),
-        setup_ns=round(max(before, default=0.0) * time_ns, 6),
+        clk_to_q_ns=round(after * time_ns, 6),
+        setup_ns=round(before * time_ns, 6),
     )
 
 
-def _at(table: Any, templates: dict[str, Any], load: float | None = None) -> float:
-    """A table's value at the sharpest clock, and at a load or in the middle of its other axis."""
+def _worst(
+    arcs: Iterable[Any], templates: dict[str, Any], kind: str, tables: tuple[str, ...], at: float
+) -> float:
+    """The largest value of the tables of a kind of arcs, at a load or a slew, in the file's unit."""
+    found = [
+        _value(table, templates, at)
+        for arc in arcs
+        if kind in _text(arc, "timing_type")
+        for table in arc.groups
+        if table.group_name in tables
+    ]
+    return max(found, default=0.0)
+
+
+def _value(table: Any, templates: dict[str, Any], at: float) -> float:
+    """A table's value at the sharpest clock, and ``at`` on its other axis, a load or a slew."""
     values = np.atleast_2d(table.get_array("values"))
-    shape_axes = _axes(table, templates)
-    if len(shape_axes) != 2 or values.shape != tuple(len(axis) for _, axis in shape_axes):
-        return float(values.max())
-    for place, (variable, axis) in enumerate(shape_axes):
-        table_by_axis = values if place == 0 else values.T
-        if load is not None and "capacitance" in variable:
-            row = np.array([np.interp(load, axis, column) for column in table_by_axis.T])
-            return float(row[0])
-        if load is None and "constrained" in variable:
-            return float(table_by_axis[len(axis) // 2][0])
+    for place, (variable, axis) in enumerate(_axes(table, templates)):
+        along = values.T if place == 0 else values
+        if re.search("capacitance|constrained", variable) and along.shape[1] == len(axis):
+            return float(np.interp(at, axis, along[0]))
     return float(values.max())

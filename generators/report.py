@@ -7,7 +7,6 @@ this file adds what is ideal, compares, and draws. The page is made from the JSO
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,8 @@ from designs.gpt2 import gpt2_sources
 from designs.memory_map import REGIONS
 from designs.target import TargetCard
 from generators import charts, resources
+from generators.asic_build import AsicResult
+from generators.files import write
 from generators.machine import measure
 from generators.plan import Plan
 from generators.synth import Resources, SynthesisResult
@@ -34,6 +35,7 @@ __all__ = [
     "VERSION",
     "Point",
     "Report",
+    "apply_asic",
     "apply_synthesis",
     "load",
     "make_report",
@@ -59,6 +61,7 @@ _CONTENTS = {
     "quantised.npz": "quantised model that the golden model runs",
     "tokenizer.json": "tokenizer of the checkpoint: how prompts are read",
     "synth.json": "resources counted by yosys, by module",
+    "synth-asic.json": "standard cells by yosys, by module",
     "sim/run.py": "testbench that runs by itself",
 }
 
@@ -269,6 +272,7 @@ class Report(_Value):
     memory: MemoryFacts
     buffers: tuple[BufferFacts, ...]
     resources: ResourceFacts
+    asic: AsicResult | None = None
     files: tuple[FileFacts, ...]
     build: BuildFacts
 
@@ -680,6 +684,18 @@ def apply_synthesis(folder: Path, result: SynthesisResult) -> None:
     _write(folder, report.model_copy(update={"resources": facts, "files": _files(folder)}))
 
 
+def apply_asic(folder: Path, result: AsicResult) -> None:
+    """Put what a build takes in standard cells into its report.
+
+    Raises
+    ------
+    DesignError
+        If the folder has no report that this version reads.
+    """
+    report = load(folder)
+    _write(folder, report.model_copy(update={"asic": result, "files": _files(folder)}))
+
+
 def load(folder: Path) -> Report:
     """The report of a build.
 
@@ -717,12 +733,7 @@ def _write(folder: Path, report: Report) -> None:
     """Write both files, each whole or not at all."""
     texts = {"report.json": report.model_dump_json(indent=2) + "\n", "report.html": render(report)}
     for name, text in texts.items():
-        temporary = folder / f".{name}.{os.getpid()}"
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write(folder / name, text)
 
 
 def _round(value: float) -> float:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from generators.asic_recipe import LOAD_PF
-from generators.liberty import Liberty
+from generators.liberty import LOAD_PF, Liberty
 
 __all__ = ["Timer", "Times", "abc_timer", "find_timer"]
 

@@ -14,7 +14,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -23,6 +23,7 @@ from designs import catalogue
 from designs.errors import DesignError
 from hwgen.console import Console, quantity
 from hwgen.show import (
+    show_asic,
     show_digits,
     show_facts,
     show_perplexity,
@@ -31,6 +32,9 @@ from hwgen.show import (
     show_synthesis,
 )
 from schedules.errors import ScheduleError
+
+if TYPE_CHECKING:
+    from generators.liberty import Liberty
 
 OK, CHECK_FAILED, ASKED_WRONGLY, TOOL_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -345,16 +349,65 @@ def digits(
 @app.command()
 def synth(
     out: Out,
+    flow: Annotated[str, typer.Option(metavar="fpga|asic", help="What to map to.")] = "fpga",
+    liberty: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Cell library of --flow asic.")
+    ] = None,
+    pdk: Annotated[
+        str | None,
+        typer.Option(metavar="ihp-sg13g2|sky130", help="Its library, where ciel installed it."),
+    ] = None,
+    period: Annotated[
+        str | None,
+        typer.Option(metavar="NS[,NS...]", help="Clock targets of --flow asic."),
+    ] = None,
     limit: Annotated[
-        float, typer.Option(min=1, help="Seconds for one module; it keeps its estimate after.")
+        float,
+        typer.Option(min=1, help="Seconds for one module (asic: for one of its mappings)."),
     ] = 300,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Count a build's resources with yosys, and write them into its report."""
+    """Count a build's resources, or its standard cells, and write them into its report."""
+    if flow not in ("fpga", "asic"):
+        raise DesignError(catalogue.unknown("flow", flow, ["fpga", "asic"]))
+    if flow == "asic":
+        from generators.asic_build import synthesise_asic
+
+        library, periods = _library(liberty, pdk), _periods(period)
+        show_asic(console, synthesise_asic(out, library, console, limit=limit, periods_ns=periods))
+        return
+    given = {"--liberty": liberty, "--pdk": pdk, "--period": period}
+    for option, value in given.items():
+        if value is not None:
+            raise DesignError(f"{option} is of --flow asic")
     from generators.synth import synthesise
 
     show_synthesis(console, synthesise(out, console, limit))
+
+
+def _library(liberty: Path | None, pdk: str | None) -> Liberty:
+    from generators.liberty import Liberty
+    from generators.pdk import find
+
+    if liberty is not None and pdk is not None:
+        raise DesignError("give --liberty or --pdk, not both")
+    if liberty is not None:
+        return Liberty.load(liberty)
+    if pdk is not None:
+        return Liberty.load(find(pdk))
+    raise DesignError("--flow asic needs a library: --liberty FILE or --pdk ihp-sg13g2|sky130")
+
+
+def _periods(text: str | None) -> list[float]:
+    """Clock targets in ns."""
+    try:
+        periods = [float(part) for part in text.split(",")] if text is not None else []
+    except ValueError:
+        periods = [math.nan]
+    if not all(0 < period < math.inf for period in periods):
+        raise DesignError(f"--period {text} is not a list of ns such as 2.5,4")
+    return periods
 
 
 @app.command()

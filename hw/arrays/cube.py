@@ -49,7 +49,9 @@ class CubeArray(Engine):
             raise ValueError(f"cut must be 0 or more, not {cut!r}")
         self.hop = max(1, min(hop, reduce))
         self.planes = -(-reduce // self.hop)
-        key = {"h": self.hop} if pe == "mac" else {"h": self.hop, "c": cut}
+        key: dict[str, int | str] = {"h": self.hop}
+        if pe != "mac":
+            key["c"] = cut
         super().__init__(reduce=reduce, pe=pe, key=key, **common)
         self._parts = self._after = None
         if pe != "mac":
