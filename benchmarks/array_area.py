@@ -1,4 +1,4 @@
-"""Area efficiency of the elements and arrays of HPCA'25 in standard cells: ours, the authors' RTL, the published ratios.
+"""Area efficiency of elements and arrays of HPCA'25 in standard cells: ours, the authors' RTL, the published ratios.
 
 ``python -m benchmarks.array_area --liberty FILE [--only elements|widths|arrays]``. Both sides of a ratio are mapped
 in the same run, where something multiplies also with more adders and Booth on and off; each side counts at its
@@ -28,9 +28,13 @@ from hw.unit import Unit
 __all__ = ["ARRAYS", "Mac", "main"]
 
 MAC = {
-    "scripts": ("sop", "gia"), "adders": ("brent-kung", "sklansky"), "booth": (False, True)
+    "scripts": ("sop", "gia", "gia-wide"), "adders": ("brent-kung", "sklansky"), "booth": (False, True)
 }  # fmt: skip
-SAVED = {"scripts": ("speed", "sop", "gia"), "adders": ("brent-kung",), "booth": (False,)}
+SAVED = {
+    "scripts": ("speed", "sop", "gia", "gia-wide"),
+    "adders": ("brent-kung",),
+    "booth": (False,),
+}
 
 AUTHORS = {"mac": (4.701, 7854), "opt1": (2.558, 10983)}
 """Of their 32-bit elements, the authors' RTL on sg13g2: period (ns) and area (um2) at the best area-delay product."""

@@ -27,12 +27,16 @@ __all__ = [
 ]
 
 _SIZE = "buffer -c; topo; upsize {d}; dnsize {d}; stime -p"
+_WIDE = _SIZE.replace("buffer -c", "buffer -c -G 600 -S 200 -N 100")
+"""Fewer and larger buffers: by default ABC drives a net of 40 pins by a chain of five."""
+
 SCRIPTS = {
     # Name -> what ABC does. {d} is "-D picoseconds", the delay that it aims at.
     "speed": "strash; ifraig; scorr; dc2; dch -f; map -B 0.9 {d}; topo; " + _SIZE,
     "sop": "strash; ifraig; scorr; dc2; strash; if -g -K 6 -C 8; strash; dch -f; "
     "map -B 0.9 {d}; topo; " + _SIZE,
     "gia": "strash; &get -n; &st; &dch; &nf; &put; " + _SIZE,
+    "gia-wide": "strash; &get -n; &st; &dch; &nf; &put; " + _WIDE,
     "ydef": "strash; &get -n; &fraig -x; &put; scorr; dc2; dretime; strash; &get -n; "
     "&nf {d}; &put; " + _SIZE,
     "area": "strash; ifraig; scorr; dc2; strash; dch -f; map -B 0.9 -a; topo; " + _SIZE,

@@ -145,16 +145,17 @@ class TestNames:
     @pytest.mark.parametrize("array", ENGINES)
     def test_illegal_engines(self, array: str) -> None:
         shape: dict[str, Any] = {"tokens": 1, "reduce": 4, "outputs": 1}
+        pe = ENGINES[array].pes[0]
         with pytest.raises(ValueError, match="reduce must be at least 1, not 0"):
-            make_engine(array, tokens=1, reduce=0, outputs=1)
+            make_engine(array, pe, tokens=1, reduce=0, outputs=1)
         with pytest.raises(ValueError, match="acc_bits must be at least 18"):
-            make_engine(array, **shape, acc_bits=17)
+            make_engine(array, pe, **shape, acc_bits=17)
         with pytest.raises(ValueError, match=f"array '{array}' has no PE 'systolic'"):
             make_engine(array, "systolic", **shape)
         with pytest.raises(ValueError, match="has no PE"):
             ENGINES[array](**shape, pe="dsp_packed")
         with pytest.raises(ValueError, match="x_bits must be 2 to 16"):
-            make_engine(array, **shape, x_bits=17)
+            make_engine(array, pe, **shape, x_bits=17)
         pe = ENGINES[array].pes[-1]
         with pytest.raises(ValueError, match=f"PE '{pe}' takes no encoding 'naf'"):
             make_engine(array, pe, **shape, encoding="naf")
