@@ -50,9 +50,10 @@ class Between(Unit):
 
 @dataclass(frozen=True)
 class Alone:
-    """One way to map a unit: area (um2) without the registers of its inputs, and period (ns)."""
+    """One way to map a unit: area (um2) without and with the registers of its inputs, and period (ns)."""
 
     area: float
+    registered: float
     period: float
 
     @property
@@ -67,6 +68,7 @@ def map_alone(unit: Unit, library: Liberty, **choices: Any) -> Sequence[Alone]:
 
     def alone(point: Point) -> Alone:
         flops = sum(n for cell, n in point.cells.items() if cell in library.flip_flops)
-        return Alone(point.area_um2 - between.bits * point.sequential_um2 / flops, point.period_ns)
+        inputs = between.bits * point.sequential_um2 / flops
+        return Alone(point.area_um2 - inputs, point.area_um2, point.period_ns)
 
     return sorted((alone(point) for point in found.points), key=lambda a: a.product)

@@ -1,13 +1,24 @@
 """Sums in carry-save form: bits sorted by weight, compressed until few rows are left.
 
-Compression follows Dadda (1965): as few full and half adders as the height of the columns allows, in stages of
-equal depth. The adders of a stage are words, not single bits, wherever their inputs lie side by side: such text is
+Compression by 3:2 compressors (full adders) follows Dadda (1965): as few full and half adders as the height of the
+columns allows, in stages of equal depth. That by 4:2 compressors (Weinberger, 1981) halves the height with a pair of
+full adders in a row, whose inner carry goes sideways: a more regular tree of fewer levels, each of them longer. The adders of a stage are words, not single bits, wherever their inputs lie side by side: such text is
 read, and simulated, faster.
 """
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
-__all__ = ["Columns", "stage_heights"]
+__all__ = ["COMPRESSORS", "Columns", "check_compressor", "stage_heights"]
+
+COMPRESSORS = ("3:2", "4:2")
+
+
+def check_compressor(compressor: str) -> None:
+    """Raise ValueError unless ``compressor`` is one of ``COMPRESSORS``."""
+    if compressor not in COMPRESSORS:
+        raise ValueError(
+            f"compressor {compressor!r} is not known (known: {', '.join(COMPRESSORS)})"
+        )
 
 
 def stage_heights(rows: int, height: int) -> list[int]:
@@ -87,6 +98,7 @@ class Columns:
         name: str = "tree",
         cut: int = 0,
         enable: Value | None = None,
+        compressor: str = "3:2",
     ) -> list[Value]:
         """Compress to ``rows`` addends of ``width`` bits with the same sum.
 
@@ -97,14 +109,61 @@ class Columns:
         name : prefix of the signals
         cut : registers after every so many stages but the last; 0: none
         enable : of these registers
+        compressor : one of ``COMPRESSORS``; registers are for "3:2" only
         """
+        check_compressor(compressor)
+        if compressor == "4:2":
+            return self._halve(m, rows, name)
         columns = self._columns()
         for stage, height in enumerate(stage_heights(rows, self.height)):
             columns = self._stage(m, columns, height, f"{name}_{stage}")
             if cut and (stage + 1) % cut == 0 and height > rows:
                 columns = self._registers(m, columns, f"{name}_{stage}_held", enable)
-        zero = Const(0, 1)
-        return [Cat(c[row] if row < len(c) else zero for c in columns) for row in range(rows)]
+        return _rows(columns, rows)
+
+    def _halve(self, m: Module, rows: int, name: str) -> list[Value]:
+        """Levels of 4:2 compressors while a column holds four bits more than it may, then one of full adders."""
+        columns, level = self._columns(), 0
+        while max(len(column) for column in columns) > max(rows, 3):
+            columns = self._level_42(m, columns, f"{name}_{level}")
+            level += 1
+        for height in stage_heights(rows, max(len(column) for column in columns)):
+            columns = self._stage(m, columns, height, f"{name}_{level}")
+            level += 1
+        return _rows(columns, rows)
+
+    def _level_42(self, m: Module, columns: list[list[Value]], name: str) -> list[list[Value]]:
+        """One level: of each column four bits and a carry from the side become one bit, and one of the next column."""
+        following: list[list[Value]] = [[] for _ in range(self.width)]
+        slots: dict[int, list[tuple[int, list[Value]]]] = {}
+        for position, column in enumerate(columns):
+            whole = len(column) // 4
+            for slot in range(whole):
+                slots.setdefault(slot, []).append((position, column[4 * slot : 4 * slot + 4]))
+            following[position] += column[4 * whole :]
+        for slot, compressors in slots.items():
+            a, b, c, d = (Cat(taken[n] for _, taken in compressors) for n in range(4))
+            count = len(compressors)
+            inner, side = (
+                Signal(count, name=f"{name}_{what}_{slot}") for what in ("inner", "side")
+            )
+            # The carry sideways does not depend on the one that enters: it does not ripple.
+            m.d.comb += [inner.eq(a ^ b ^ c), side.eq((a & b) | (c & (a | b)))]
+            sides = {position + 1: side[n] for n, (position, _) in enumerate(compressors)}
+            enters = Cat(sides.pop(position, Const(0, 1)) for position, _ in compressors)
+            sums, carry = (Signal(count, name=f"{name}_{what}_{slot}") for what in ("sum", "carry"))
+            m.d.comb += [
+                sums.eq(inner ^ d ^ enters),
+                carry.eq((inner & d) | (enters & (inner | d))),
+            ]
+            for n, (position, _) in enumerate(compressors):
+                following[position].append(sums[n])
+                if position + 1 < self.width:
+                    following[position + 1].append(carry[n])
+            for position, bit in sides.items():  # nobody beside takes it
+                if position < self.width:
+                    following[position].append(bit)
+        return following
 
     def _stage(
         self, m: Module, columns: list[list[Value]], height: int, name: str
@@ -150,3 +209,8 @@ class Columns:
                 m.d.sync += held.eq(Cat(bits))
         names = iter(held)
         return [[b if isinstance(b, Const) else next(names) for b in c] for c in columns]
+
+
+def _rows(columns: list[list[Value]], rows: int) -> list[Value]:
+    zero = Const(0, 1)
+    return [Cat(c[row] if row < len(c) else zero for c in columns) for row in range(rows)]

@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arith.adders import add, check_adder
-from hw.arith.columns import Columns
+from hw.arith.columns import Columns, check_compressor
 from hw.arith.digits import DIGIT_BITS, ENCODINGS, check_bits, digit_count, unpack_digits
 from hw.arith.products import add_product
 from hw.unit import Unit
@@ -165,6 +165,7 @@ class Multiplier(Unit):
     ----------
     x_bits, w_bits, x_signed, w_signed, encoding : as of :class:`CarrySaveDot` (not "digits")
     adder : one of :data:`hw.arith.adders.ADDERS`
+    compressor : one of :data:`hw.arith.columns.COMPRESSORS`
 
     Members
     -------
@@ -174,7 +175,7 @@ class Multiplier(Unit):
 
     def __init__(
         self, *, x_bits: int, w_bits: int, x_signed: bool = True, w_signed: bool = True,
-        encoding: str = "booth", adder: str = "plain",
+        encoding: str = "booth", adder: str = "plain", compressor: str = "3:2",
     ) -> None:  # fmt: skip
         if encoding == "digits":
             raise ValueError("a multiplier encodes by itself: give booth, ent, csd or array")
@@ -183,14 +184,18 @@ class Multiplier(Unit):
             lanes=1, x_bits=x_bits, w_bits=w_bits, x_signed=x_signed, w_signed=w_signed,
             encoding=encoding, digits=None,
         )  # fmt: skip
-        self.adder = adder
+        check_compressor(compressor)
+        self.adder, self.compressor = adder, compressor
         ports = {"x": In(x_bits), "w": In(w_bits), "product": Out(x_bits + w_bits)}
-        super().__init__(wiring.Signature(ports), self._products.key | {"s": adder})
+        key = self._products.key | {"s": adder}
+        if compressor != "3:2":
+            key["c"] = 42
+        super().__init__(wiring.Signature(ports), key)
 
     def elaborate(self, platform) -> Module:
         m = Module()
         columns = Columns(len(self.product))
         self._products.add_to(m, columns, self.x, self.w)
-        a, b = columns.reduce(m)
+        a, b = columns.reduce(m, compressor=self.compressor)
         m.d.comb += self.product.eq(add(m, a, b, style=self.adder))
         return m

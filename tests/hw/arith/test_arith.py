@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from generators.verilog import emit
 from hw.arith.adders import ADDERS, Adder
-from hw.arith.columns import Columns, stage_heights
+from hw.arith.columns import COMPRESSORS, Columns, stage_heights
 from hw.arith.digits import ENCODINGS, DigitEncoder, digit_count, digits, nonzero, nonzero_table
 from hw.arith.dot import CarrySaveDot, Multiplier
 from hw.arith.saved import SavedAccumulate
@@ -119,8 +119,11 @@ class TestDigits:
 class Compressed(Unit):
     """A profile of columns, compressed; input bit n belongs to column ``places[n]``."""
 
-    def __init__(self, places: list[int], width: int, constant: int, rows: int) -> None:
+    def __init__(
+        self, places: list[int], width: int, constant: int, rows: int, compressor: str
+    ) -> None:
         self.places, self.width, self.constant, self.rows = places, width, constant, rows
+        self.compressor = compressor
         super().__init__(
             {"bits": In(len(places)), **{f"row{n}": Out(width) for n in range(rows)}}, {}
         )
@@ -133,7 +136,7 @@ class Compressed(Unit):
         columns.constant(self.constant)
         height, stages = columns.height, columns.stages(self.rows)
         assert stages == len(stage_heights(self.rows, height))
-        for n, row in enumerate(columns.reduce(m, self.rows)):
+        for n, row in enumerate(columns.reduce(m, self.rows, compressor=self.compressor)):
             m.d.comb += getattr(self, f"row{n}").eq(row)
         return m
 
@@ -145,14 +148,16 @@ class TestColumns:
         width=st.integers(10, 14),
         constant=st.integers(-5000, 5000),
         rows=st.integers(2, 4),
+        compressor=st.sampled_from(COMPRESSORS),
         seed=st.integers(0, 2**32 - 1),
     )
     def test_any_profile(
-        self, places: list[int], width: int, constant: int, rows: int, seed: int
+        self, places: list[int], width: int, constant: int, rows: int, compressor: str, seed: int
     ) -> None:
         bits = np.random.default_rng(seed).integers(0, 2, (64, len(places)))
         bits[0], bits[1] = 0, 1
-        found = evaluate(Compressed(places, width, constant, rows), bits=packed(bits, 1))
+        unit = Compressed(places, width, constant, rows, compressor)
+        found = evaluate(unit, bits=packed(bits, 1))
         want = (bits @ (1 << np.array(places)) + constant) % (1 << width)
         np.testing.assert_array_equal(sum(found.values()) % (1 << width), want)
 
@@ -208,9 +213,10 @@ class TestMultiplier:
         signs=st.sampled_from(SIGNS),
         encoding=st.sampled_from(PRODUCTS),
         adder=st.sampled_from(ADDERS),
+        compressor=st.sampled_from(COMPRESSORS),
         seed=st.integers(0, 2**32 - 1),
     )
-    def test_any_width(self, x_bits, w_bits, signs, encoding, adder, seed) -> None:
+    def test_any_width(self, x_bits, w_bits, signs, encoding, adder, compressor, seed) -> None:
         rng = np.random.default_rng(seed)
         x, w = (rng.choice(span(b, s), 200) for b, s in zip((x_bits, w_bits), signs, strict=True))
         edges = [
@@ -218,7 +224,8 @@ class TestMultiplier:
         ]
         x[:4], w[:4] = np.repeat(edges[0], 2), np.tile(edges[1], 2)
         unit = Multiplier(
-            x_bits=x_bits, w_bits=w_bits, x_signed=signs[0], w_signed=signs[1], encoding=encoding, adder=adder
+            x_bits=x_bits, w_bits=w_bits, x_signed=signs[0], w_signed=signs[1], encoding=encoding, adder=adder,
+            compressor=compressor,
         )  # fmt: skip
         want = (x * w) % (1 << (x_bits + w_bits))
         np.testing.assert_array_equal(evaluate(unit, x=x, w=w)["product"], want)

@@ -74,6 +74,11 @@ def test_multiplier(bits: int, encoding: str, tmp_path: Path) -> None:
         assert multiplier_proven(bits, encoding, sign, tmp_path / str(n), 120)
 
 
+def test_multiplier_of_42_compressors(tmp_path: Path) -> None:
+    unit = Multiplier(x_bits=6, w_bits=6, compressor="4:2")
+    assert proven(unit, product(True, True, 6), "product", tmp_path, 120)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["array", *ENCODINGS])
 def test_multiplier_of_bytes(encoding: str, tmp_path: Path) -> None:
