@@ -12,7 +12,7 @@ from generators.verilog import emit
 from hw.arrays.engine import Engine
 from sim import verilator
 
-__all__ = ["Run", "run_engine"]
+__all__ = ["Run", "build_engine", "run_engine"]
 
 MAIN = r"""
 #include <cstdint>
@@ -78,37 +78,24 @@ class Run:
 
     Attributes
     ----------
-    built, seconds : CPU seconds of the build, of the run
+    seconds : CPU seconds
     taken, given : beats, rows
     cycles : from the first beat's transfer to the last row, both included
     """
 
-    built: float
     seconds: float
     taken: int
     given: int
     cycles: int
 
 
-def run_engine(
-    engine: Engine,
-    tiles: Sequence[tuple[np.ndarray, np.ndarray]],
-    folder: Path,
-    *,
-    cycles: int,
-    once: bool = False,
-) -> Run:
-    """Build ``engine`` in ``folder`` and stream tiles ``(x, w)`` without a pause.
-
-    Parameters
-    ----------
-    cycles : after which it ends
-    once : it ends when all rows of ``tiles`` have left; else they are repeated
+def build_engine(engine: Engine, folder: Path) -> float:
+    """Compile ``engine`` in ``folder``; CPU seconds that it took.
 
     Raises
     ------
     RuntimeError
-        If the build failed, a row differed, or rows are missing.
+        If that failed.
     """
     sources = []
     for name, text in emit(engine).files.values():
@@ -125,8 +112,29 @@ def run_engine(
             *sources, str(folder / "main.cpp"),
         ]
     )  # fmt: skip
-    built = _child_seconds() - begin
+    return _child_seconds() - begin
 
+
+def run_engine(
+    engine: Engine,
+    tiles: Sequence[tuple[np.ndarray, np.ndarray]],
+    folder: Path,
+    *,
+    cycles: int,
+    once: bool = False,
+) -> Run:
+    """Stream tiles ``(x, w)`` without a pause into an engine that was built in ``folder``.
+
+    Parameters
+    ----------
+    cycles : after which it ends
+    once : it ends when all rows of ``tiles`` have left; else they are repeated
+
+    Raises
+    ------
+    RuntimeError
+        If a row differed, or rows are missing.
+    """
     sent, expected = bytearray(), bytearray()
     left = 0
     acc_mask = (1 << engine.acc_bits) - 1
@@ -146,7 +154,7 @@ def run_engine(
     seconds, taken, given, lasted = _run(
         [str(folder / "obj" / "Vtop"), *map(str, arguments)]
     ).split()
-    return Run(built, float(seconds), int(taken), int(given), int(lasted))
+    return Run(float(seconds), int(taken), int(given), int(lasted))
 
 
 def _child_seconds() -> float:

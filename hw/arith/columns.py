@@ -2,8 +2,10 @@
 
 Compression by 3:2 compressors (full adders) follows Dadda (1965): as few full and half adders as the height of the
 columns allows, in stages of equal depth. That by 4:2 compressors (Weinberger, 1981) halves the height with a pair of
-full adders in a row, whose inner carry goes sideways: a more regular tree of fewer levels, each of them longer. The adders of a stage are words, not single bits, wherever their inputs lie side by side: such text is
-read, and simulated, faster.
+full adders in a row, whose inner carry goes sideways: a more regular tree of fewer levels, each of them longer.
+
+The adders of a stage are words, not single bits, wherever their inputs lie side by side: such text is read, and
+simulated, faster.
 """
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
