@@ -19,7 +19,7 @@ from sim import run
 CARD = ModelCard(
     name="engines", layers=1, width=16, heads=2, ffn=32, vocabulary=24, context=24
 )  # fmt: skip
-QUICK = {("systolic_ws", "opt1")}
+QUICK = {("systolic_ws", "opt1"), ("column", "opt4e")}
 """What the default tests run; a build takes a minute, so the others are slow."""
 
 ALL = [
@@ -50,4 +50,7 @@ def test_generates_the_same_text(
         predicted = play_schedule(
             schedule, machine, prompt=prompt, generate=3, position=0, repeat=1
         )
-        assert predicted.cycles == pytest.approx(result.counters["cycles"], rel=0.01)
+        if array == "column":  # whose beats take as long as the activations have digits
+            assert result.counters["cycles"] <= predicted.cycles
+        else:
+            assert predicted.cycles == pytest.approx(result.counters["cycles"], rel=0.01)
