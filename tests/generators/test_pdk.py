@@ -47,5 +47,7 @@ def test_not_installed(home: Path) -> None:
 
 
 def test_unknown(home: Path) -> None:
-    with pytest.raises(DesignError, match=r"--pdk gf180 is not known \(known: ihp-sg13g2, sky130\)"):
+    with pytest.raises(
+        DesignError, match=r"--pdk gf180 is not known \(known: ihp-sg13g2, sky130\)"
+    ):
         pdk.find("gf180")

@@ -106,7 +106,9 @@ async def keeps_its_promised_cycles(dut, name: str) -> None:
                 beats = [beat for x, w in tiles for beat in engine.pack(x, w)]
                 cocotb.start_soon(put(dut, f"{name}__i", beats))
                 entered, left = [], []
-                for cycle in range(len(beats) * max(engine.tokens, engine.beat_cycles(rows)) + engine.latency + 20):
+                for cycle in range(
+                    len(beats) * max(engine.tokens, engine.beat_cycles(rows)) + engine.latency + 20
+                ):
                     await ReadOnly()
                     if given.value and taken.value:
                         entered.append(cycle)
