@@ -28,10 +28,10 @@ from hw.unit import Unit
 __all__ = ["ARRAYS", "Mac", "main"]
 
 MAC = {
-    "scripts": ("sop", "gia", "gia-wide"), "adders": ("brent-kung", "sklansky"), "booth": (False, True)
+    "scripts": ("sop", "gia", "gia-lean"), "adders": ("brent-kung", "sklansky"), "booth": (False, True)
 }  # fmt: skip
 SAVED = {
-    "scripts": ("speed", "sop", "gia", "gia-wide"),
+    "scripts": ("speed", "sop", "gia", "gia-lean"),
     "adders": ("brent-kung",),
     "booth": (False,),
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from designs.cache import cache_folder, digest
 from designs.progress import Progress, SilentProgress
@@ -70,6 +70,10 @@ class Point(_Value):
         return Choice(self.script, self.adder, self.booth, self.target_ps)
 
 
+_KEPT: TypeAdapter[Point | None] = TypeAdapter(Point | None)
+"""What the cache holds for a choice; None if ABC could not buffer it."""
+
+
 def pareto(
     points: Iterable[Point], time: Callable[[Point], float] = lambda point: point.period_ns
 ) -> tuple[Point, ...]:
@@ -96,7 +100,7 @@ class Measurement:
     library : name and conditions of the library
     points : in the order of the choices
     macro_bits : bits of the memories that were cut out
-    unfinished : choices that took longer than allowed
+    unfinished : choices that took longer than allowed, or whose nets ABC could not buffer
     """
 
     top: str
@@ -186,7 +190,7 @@ def measure(
     ]
     points = work.measure(asked)
     if not points:
-        raise SynthesisError(f"{top}: not finished in {limit:g} s with any script")
+        raise SynthesisError(work.unfinished)
     return Measurement(
         top=top,
         library=f"{library.name} ({library.conditions})",
@@ -265,6 +269,11 @@ class _Work:
         self.design = digest(yosys.version(), *recipe, self.library.digest, count, *texts)
         self.facts: dict[bool, _Facts] = {}
 
+    @property
+    def unfinished(self) -> str:
+        """What to say if there is no result."""
+        return f"{self.top}: ABC did not finish it in {self.limit:g} s, or could not buffer it"
+
     def _kept(self, *parts: object) -> Path:
         return cache_folder() / "asic" / f"{digest(self.design, *map(str, parts))}.json"
 
@@ -289,20 +298,21 @@ class _Work:
             else:
                 self.facts[True] = self.facts[False]
             choices = self.sensible(asked)
-            points: dict[Choice, Point] = {}
+            found: dict[Choice, Point | None] = {}
             for choice in choices:
                 kept = self._kept(choice, self.timer)
                 if kept.is_file():
-                    points[choice] = Point.model_validate_json(kept.read_bytes())
-            missing = [choice for choice in choices if choice not in points]
+                    found[choice] = _KEPT.validate_json(kept.read_bytes())
+            missing = [choice for choice in choices if choice not in found]
             for run in self._mapped(folder, missing):
+                found[run.task] = None
                 if not run.late:
-                    point = self._point(run)
-                    write(self._kept(run.task, self.timer), point.model_dump_json())
-                    points[run.task] = point
-                done = f"{len(points)} of {len(choices)} mappings"
-                self.progress.advance(len(points), len(choices), done)
-        return points
+                    found[run.task] = None if asic_recipe.REFUSED in run.log else self._point(run)
+                    kept = self._kept(run.task, self.timer)
+                    write(kept, _KEPT.dump_json(found[run.task]).decode())
+                done = f"{len(found)} of {len(choices)} mappings"
+                self.progress.advance(len(found), len(choices), done)
+        return {choice: point for choice, point in found.items() if point is not None}
 
     def netlist(self, choice: Choice) -> str:
         """Verilog of one choice."""
@@ -310,11 +320,11 @@ class _Work:
             folder = Path(name)
             self._front(folder, choice.booth)
             for run in self._mapped(folder, [choice]):
-                if run.late:
-                    raise SynthesisError(f"{self.top}: not finished in {self.limit:g} s")
+                if run.late or asic_recipe.REFUSED in run.log:
+                    break
                 self._point(run)  # which refuses what is not whole
                 return (run.folder / "net.v").read_text(encoding="utf-8")
-        raise SynthesisError(f"{self.top}: not finished in {self.limit:g} s")
+        raise SynthesisError(self.unfinished)
 
     def _know(self, folder: Path, booth: bool) -> None:
         kept = self._kept("front", booth)

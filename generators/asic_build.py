@@ -26,7 +26,7 @@ __all__ = ["AsicModule", "AsicResult", "Fit", "Target", "synthesise_asic"]
 MACRO_BITS = 1024
 """A memory of so many bits that is written is a macro of the foundry, not flip-flops."""
 
-_SCRIPTS, _ADDERS, _BOOTH = ("speed", "gia", "area"), ("brent-kung", "sklansky"), (True,)
+_SCRIPTS, _ADDERS, _BOOTH = ("gia", "gia-lean", "area"), ("brent-kung", "sklansky"), (True,)
 """A part of the choices: a build has fifty modules, and the others are seldom the best."""
 
 _MOST_TARGETS = 10
@@ -142,7 +142,7 @@ def synthesise_asic(
     library: Liberty,
     progress: Progress,
     *,
-    limit: float = 300,
+    limit: float = 900,
     periods_ns: Sequence[float] = (),
     jobs: int = 2,
 ) -> AsicResult:

@@ -15,6 +15,8 @@ from generators.liberty import LOAD_PF, Liberty
 
 __all__ = [
     "ADDERS",
+    "BOX",
+    "REFUSED",
     "SCRIPTS",
     "TEMPLATES",
     "Choice",
@@ -26,21 +28,26 @@ __all__ = [
     "techmapped",
 ]
 
-_SIZE = "buffer -c; topo; upsize {d}; dnsize {d}; stime -p"
-_WIDE = _SIZE.replace("buffer -c", "buffer -c -G 600 -S 200 -N 100")
-"""Fewer and larger buffers: by default ABC drives a net of 40 pins by a chain of five."""
-
+_SIZE = "buffer -c -G {gain}; topo; upsize {d}; dnsize {d}; stime -p"
+_SPEED = "strash; ifraig; scorr; dc2; dch -f; map -B 0.9 {d}; topo; " + _SIZE
+_GIA = "strash; &get -n; &st; &dch; &nf; &put; " + _SIZE
 SCRIPTS = {
     # Name -> what ABC does. {d} is "-D picoseconds", the delay that it aims at.
-    "speed": "strash; ifraig; scorr; dc2; dch -f; map -B 0.9 {d}; topo; " + _SIZE,
+    # A low gain buffers for speed, but in a large design ABC then gives up half-way: see REFUSED.
+    "speed": _SPEED.replace("{gain}", "300"),
+    "speed-lean": _SPEED.replace("{gain}", "1000"),
     "sop": "strash; ifraig; scorr; dc2; strash; if -g -K 6 -C 8; strash; dch -f; "
-    "map -B 0.9 {d}; topo; " + _SIZE,
-    "gia": "strash; &get -n; &st; &dch; &nf; &put; " + _SIZE,
-    "gia-wide": "strash; &get -n; &st; &dch; &nf; &put; " + _WIDE,
+    "map -B 0.9 {d}; topo; " + _SIZE.replace("{gain}", "300"),
+    "gia": _GIA.replace("{gain}", "300"),
+    "gia-lean": _GIA.replace("{gain}", "1000"),
     "ydef": "strash; &get -n; &fraig -x; &put; scorr; dc2; dretime; strash; &get -n; "
-    "&nf {d}; &put; " + _SIZE,
-    "area": "strash; ifraig; scorr; dc2; strash; dch -f; map -B 0.9 -a; topo; " + _SIZE,
+    "&nf {d}; &put; " + _SIZE.replace("{gain}", "300"),
+    "area": "strash; ifraig; scorr; dc2; strash; dch -f; map -B 0.9 -a; topo; "
+    + _SIZE.replace("{gain}", "300"),
 }
+
+REFUSED = "Buffering could not be completed"
+"""What ABC prints after leaving a netlist half-buffered, which is no result."""
 
 ADDERS = {
     # Name -> how yosys maps what adds and compares.
@@ -55,13 +62,16 @@ _MACRO_BITS = Path(__file__).parent / "templates" / "macro_bits.v"
 TEMPLATES = (_MACRO, _MACRO_BITS)
 """Verilog that is part of the recipe."""
 
+BOX = "hwgen_box_"
+"""How the ports begin that stand for the pins of what was cut out."""
+
 _INSTANCES = "c:* t:$* %d"
 """Cells, without those of yosys; no wires, which would become outputs."""
 
 _EVERT = (
     # First names without brackets: OpenSTA takes g[0].u.y for a part of a bus.
     f"rename -hide {_INSTANCES}",
-    f"rename -enumerate -pattern box_% {_INSTANCES}",
+    f"rename -enumerate -pattern {BOX}% {_INSTANCES}",
     f"expose -evert {_INSTANCES}",
 )
 """Instances become ports."""
@@ -148,7 +158,13 @@ def memory_bits(parameters: Mapping[str, str]) -> int:
 
 def techmapped(front: Path, adder: str) -> list[str]:
     """Passes from words to gates; leaves ``gates.il``."""
-    return [f'read_rtlil "{front}"', ADDERS[adder], "opt -full", "write_rtlil gates.il"]
+    return [
+        f'read_rtlil "{front}"',
+        ADDERS[adder],
+        "opt -full",
+        "simplemap",  # opt merges into multiplexers of words
+        "write_rtlil gates.il",
+    ]
 
 
 def mapped(gates: Path, library: Liberty, choice: Choice) -> list[str]:

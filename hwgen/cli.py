@@ -362,9 +362,13 @@ def synth(
         typer.Option(metavar="NS[,NS...]", help="Clock targets of --flow asic."),
     ] = None,
     limit: Annotated[
-        float,
-        typer.Option(min=1, help="Seconds for one module (asic: for one of its mappings)."),
-    ] = 300,
+        float | None,
+        typer.Option(
+            min=1,
+            help="Seconds for one module, which keeps its estimate after (300); "
+            "of --flow asic, for one way to map it (900).",
+        ),
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -374,8 +378,11 @@ def synth(
     if flow == "asic":
         from generators.asic_build import synthesise_asic
 
-        library, periods = _library(liberty, pdk), _periods(period)
-        show_asic(console, synthesise_asic(out, library, console, limit=limit, periods_ns=periods))
+        periods, library = _periods(period), _library(liberty, pdk)
+        result = synthesise_asic(
+            out, library, console, limit=900 if limit is None else limit, periods_ns=periods
+        )
+        show_asic(console, result)
         return
     given = {"--liberty": liberty, "--pdk": pdk, "--period": period}
     for option, value in given.items():
@@ -383,7 +390,7 @@ def synth(
             raise DesignError(f"{option} is of --flow asic")
     from generators.synth import synthesise
 
-    show_synthesis(console, synthesise(out, console, limit))
+    show_synthesis(console, synthesise(out, console, 300 if limit is None else limit))
 
 
 def _library(liberty: Path | None, pdk: str | None) -> Liberty:

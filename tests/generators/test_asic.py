@@ -9,7 +9,7 @@ import pytest
 
 from generators import yosys
 from generators.asic import Measurement, Point, best, measure, netlist, pareto
-from generators.asic_recipe import Choice
+from generators.asic_recipe import SCRIPTS, Choice
 from generators.liberty import Liberty
 from generators.timing import abc_timer, find_timer
 from generators.yosys import SynthesisError
@@ -32,6 +32,11 @@ module top(input clk, input rst, input en, input signed [3:0] a, b, output reg s
     if (en) begin x <= a; w <= b; end
     if (rst) acc <= 0; else if (en) acc <= acc + p;
   end
+endmodule
+"""
+ASYNCHRONOUS = """
+module top(input c, r, d, output reg y);
+  always @(posedge c, posedge r) if (r) y <= 0; else y <= d;
 endmodule
 """
 MEMORY = """
@@ -98,7 +103,7 @@ class TestMeasure:
         found = measure(source(tmp_path, GATES), "top", tiny)
         assert {p.adder for p in found.points} == {"brent-kung"}
         assert {p.booth for p in found.points} == {False}
-        assert len(found.points) == 5  # scripts
+        assert len(found.points) == len(SCRIPTS)
         assert found.unfinished == ()
         assert found.library == "tiny (process 1, 1.2 V, 25 C)"
 
@@ -242,8 +247,7 @@ class TestTiming:
 
 
 class TestNetlist:
-    @pytest.mark.parametrize("booth", [False, True])
-    @pytest.mark.parametrize("script", ["gia", "ydef"])
+    @pytest.mark.parametrize(("script", "booth"), [("gia", False), ("ydef", True)])
     def test_is_the_design(self, tmp_path: Path, tiny: Liberty, script: str, booth: bool) -> None:
         """From reset on, 4 cycles of any inputs."""
         files = source(tmp_path, MAC)
@@ -306,10 +310,7 @@ class TestRefused:
                 "D latches are not supported",
             ),
             (
-                (
-                    "module top(input c, r, a, output reg y);\n"
-                    "always @(posedge c, posedge r) if (r) y <= 0; else y <= a; endmodule"
-                ),
+                ASYNCHRONOUS,
                 "dffs with async set or reset are not supported",
             ),
         ],
@@ -320,8 +321,23 @@ class TestRefused:
         assert "\n" not in str(error.value)
         assert error.value.exit_code == 3
 
+    def test_nets_that_abc_could_not_buffer(
+        self, tmp_path: Path, tiny: Liberty, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A gain that is too low for any design stands for one that is for a large design."""
+        monkeypatch.setitem(SCRIPTS, "gia", SCRIPTS["gia"].replace("-G 300", "-G 1"))
+        files = source(tmp_path, MAC)
+        options = {"adders": ["brent-kung"], "booth": [False]}
+        found = measure(files, "top", tiny, scripts=["gia", "area"], **options)  # type: ignore[arg-type]
+        assert [p.script for p in found.points] == ["area"]
+        assert [choice.script for choice in found.unfinished] == ["gia"]
+        with pytest.raises(SynthesisError, match="could not buffer it"):
+            measure(files, "top", tiny, scripts=["gia"], **options)  # type: ignore[arg-type]
+        with pytest.raises(SynthesisError, match="could not buffer it"):
+            netlist(files, "top", tiny, Choice("gia", "brent-kung", False))
+
     def test_unknown_choices(self, tmp_path: Path, tiny: Liberty) -> None:
-        with pytest.raises(ValueError, match=r"'fast' is not known \(scripts speed, sop"):
+        with pytest.raises(ValueError, match=r"'fast' is not known \(scripts speed, speed-lean"):
             measure(source(tmp_path, ADDER), "top", tiny, scripts=["fast"])
 
     def test_too_slow(self, tmp_path: Path, tiny: Liberty) -> None:

@@ -104,6 +104,28 @@ class TestAskedWrongly:
             (["sim", "x", "--prompt", "a", "--tokens", "0"], "Invalid value for '--tokens'"),
             (["report", "no-such-folder"], "no-such-folder has no report.json"),
             (["synth", "no-such-folder"], "no-such-folder has no design.json"),
+            (["synth", "x", "--flow", "asci"], 'flow "asci" is not known; did you mean asic?'),
+            (["synth", "x", "--flow", "asic"], "needs a library: --liberty FILE or --pdk ihp-"),
+            (["synth", "x", "--liberty", "a.lib"], "--liberty is of --flow asic"),
+            (["synth", "x", "--pdk", "sky130"], "--pdk is of --flow asic"),
+            (
+                ["synth", "x", "--flow", "asic", "--liberty", "no.lib"],
+                "no.lib cannot be read: No such file or directory",
+            ),
+            (["synth", "x", "--flow", "asic", "--liberty", __file__], "is not a liberty file"),
+            (
+                ["synth", "x", "--flow", "asic", "--liberty", "a", "--pdk", "sky130"],
+                "give --liberty or --pdk, not both",
+            ),
+            (["synth", "x", "--flow", "asic", "--pdk", "sky13"], "--pdk sky13 is not known"),
+            (
+                ["synth", "x", "--flow", "asic", "--pdk", "sky130", "--period", "2,fast"],
+                "--period 2,fast is not a list of ns such as 2.5,4",
+            ),
+            (
+                ["synth", "x", "--flow", "asic", "--pdk", "sky130", "--period", "0"],
+                "--period 0 is not a list of ns such as 2.5,4",
+            ),
             (["perplexity", "tiny-gtp2"], "did you mean tiny-gpt2?"),
             (["perplexity", "gpt2"], "model gpt2 comes without a tokenizer"),
             (["digits", "tiny-gtp2"], "did you mean tiny-gpt2?"),
