@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from designs.progress import Progress
 from designs.target import TargetCard
 from generators import manifest, yosys
 from generators.files import write
+from generators.sampling import combine, samples
 from generators.yosys import SynthesisError
 
 __all__ = [
@@ -51,6 +53,17 @@ _COMMANDS = {
     "ecp5": "synth_ecp5",
 }
 """How yosys maps to a family, flattening inside a module only (each has keep_hierarchy)."""
+
+_FABRIC = (
+    # yosys knows no use_dsp. What ends in a register marked "no" becomes adders before it looks for
+    # multiplications: those in the logic before the register, up to the registers before that.
+    f"hierarchy -top {_WRAPPER}",
+    *("proc", "opt_expr", "opt_clean", "opt", "wreduce", "peepopt", "opt_clean"),
+    "select -set marked a:use_dsp=no %ci t:$*dff* %i",
+    "select -set products @marked %ci1:+[D] %ci*:-$dff,$dffe,$sdff,$sdffe,$sdffce t:$mul %i",
+    "alumacc @products",
+    "maccmap t:$macc t:$macc_v2",
+)
 
 _LUTS = {
     # LUTs that a cell occupies. UltraScale user guide UG574 has the sizes of distributed memory.
@@ -139,7 +152,7 @@ class ModuleResources(_Value):
     cells : dict
         Cells by type, as yosys counts them.
     note : str
-        Why yosys gave no answer.
+        Why yosys gave no answer, or of which smaller arrays its answer is the sum.
     """
 
     name: str
@@ -223,6 +236,7 @@ def _start(
         # A table in LUTs is logic to Vivado; yosys would look for a distributed memory and fail.
         "setattr -set logic_block 1 a:rom_style=distributed",
         "setattr -unset rom_style a:rom_style=distributed",
+        *(_FABRIC if any("use_dsp" in path.read_text("utf-8") for path in whole) else ()),
         f"{_COMMANDS[family]} -top {_WRAPPER}",
         "tee -q -o stat.json stat -json",
     ]
@@ -320,14 +334,20 @@ def _batches(modules: Iterable[Module]) -> list[list[Module]]:
     """Small modules together, the largest first so that they do not finish last."""
     batches: list[list[Module]] = []
     room = 0
-    sized = [(sum(path.stat().st_size for path in m.files), m.name, m) for m in modules]
-    for size, _, module in sorted(sized, reverse=True):
+    for size, _, module in sorted(((_size(m), m.name, m) for m in modules), reverse=True):
         if not batches or size > room or len(batches[-1]) == _BATCH_MODULES:
             batches.append([])
             room = _BATCH_CHARACTERS
         batches[-1].append(module)
         room -= size
     return batches
+
+
+def _size(module: Module) -> int:
+    """Characters of its text; what a loop repeats may be of any size, and fills a batch."""
+    texts = [path.read_text(encoding="utf-8") for path in module.files]
+    loops = any(re.search(r"\bfor\s*\(", text) for text in texts)
+    return max(sum(map(len, texts)), _BATCH_CHARACTERS if loops else 0)
 
 
 def _unfinished(
@@ -337,6 +357,10 @@ def _unfinished(
     if logs is not None:
         logs.mkdir(parents=True, exist_ok=True)
         (logs / f"{module.name}.log").write_text(run.log, encoding="utf-8")
+    return _estimated(module, note)
+
+
+def _estimated(module: Module, note: str) -> ModuleResources:
     return ModuleResources(
         name=module.name,
         count=module.count,
@@ -375,15 +399,25 @@ def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisRe
     logs = out / "synth"
     shutil.rmtree(logs, ignore_errors=True)
     started = time.monotonic()
-    with progress.step("synth", f"{len(modules)} unique modules for {card.family}") as step:
+    with (
+        progress.step("synth", f"{len(modules)} unique modules for {card.family}") as step,
+        tempfile.TemporaryDirectory(prefix="hwgen-samples-") as folder,
+    ):
+        array = _sampled(design, modules, Path(folder))
         counted = synthesise_modules(
-            modules, family=card.family, limit=limit, progress=progress, logs=logs
-        )
+            [m for m in modules if m is not array.module] + array.small if array else modules,
+            family=card.family, limit=limit, progress=progress, logs=logs,
+        )  # fmt: skip
+        if array:
+            counted = array.put_together(counted)
         result = SynthesisResult(
             top=design["top"],
             target=card.name,
             family=card.family,
-            tool=f"yosys {yosys.version()} {_COMMANDS[card.family]}",
+            tool="; ".join(
+                [f"yosys {yosys.version()} {_COMMANDS[card.family]}"]
+                + [f"{m.name} {m.note}" for m in counted if m.basis == "yosys" and m.note]
+            ),
             modules=tuple(sorted(counted, key=lambda module: module.name)),
             available=Resources(
                 lut=card.lut_usable,
@@ -410,6 +444,55 @@ def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisRe
 def modules_of(out: Path, design: Mapping[str, Any]) -> list[Module]:
     """The unique modules of a build, by what its ``design.json`` says."""
     return [_module(out, entry) for entry in design["modules"]]
+
+
+@dataclass
+class _Sampled:
+    """An array of multipliers, and the small ones that stand for it (see `generators.sampling`)."""
+
+    module: Module
+    small: list[Module]
+    weights: list[int]
+    shapes: list[str]
+
+    def put_together(self, counted: list[ModuleResources]) -> list[ModuleResources]:
+        """The array in the place of its samples, which are the last of `counted`."""
+        rest, found = counted[: -len(self.small)], counted[-len(self.small) :]
+        failed = next((sample for sample in found if sample.basis != "yosys"), None)
+        if failed is not None:
+            note = f"{failed.name}, a part of it: {failed.note}"
+            return [*rest, _estimated(self.module, note)]
+        cells = combine([(w, s.cells) for w, s in zip(self.weights, found, strict=True)])
+        array = ModuleResources(
+            name=self.module.name,
+            count=self.module.count,
+            basis="yosys",
+            resources=resources_of(cells),
+            cells=cells,
+            note=f"from arrays of {' and '.join(self.shapes)}",
+        )
+        return [*rest, array]
+
+
+def _sampled(design: Mapping[str, Any], modules: Sequence[Module], folder: Path) -> _Sampled | None:
+    """Write the samples of a build's array; None if it is mapped whole, or is not as it is made now."""
+    if "array" not in design.get("parameters", {}):
+        return None
+    from hw.core.accelerator import make_core_engine
+    from hw.core.config import CoreConfig
+
+    engine = make_core_engine(CoreConfig(**design["parameters"]))
+    whole = next((module for module in modules if module.name == engine.module_name), None)
+    if whole is None or whole.files[0].read_text("utf-8") != engine.render():
+        return None
+    found = samples(engine)
+    small = []
+    for sample in found:
+        path = folder / f"{sample.engine.module_name}.sv"
+        path.write_text(sample.engine.render(), encoding="utf-8")
+        small.append(Module(name=sample.engine.module_name, files=(path,), count=0))
+    weights, shapes = [s.weight for s in found], [s.shape for s in found]
+    return _Sampled(whole, small, weights, shapes) if found else None
 
 
 def _module(out: Path, entry: Mapping[str, Any]) -> Module:

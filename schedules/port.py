@@ -101,7 +101,9 @@ class Port:
             period.numerator,
         )  # a word takes period / scale cycles
         self._next = 0  # the memory can give the next word, in cycles times scale
-        self._busy: deque[tuple[int, int]] = deque()  # cycles with a word, as [first, end)
+        # Cycles in which words follow each other as fast as they are granted, as [first, end): behind the last
+        # word, too, none can be written before the next one could be read.
+        self._busy: deque[tuple[int, int]] = deque()
         self._open: list[deque[int]] = [
             deque() for _ in range(machine.ports)
         ]  # awvalid of writes whose word is not placed
@@ -279,7 +281,7 @@ class Port:
             self._ends.popleft()
         if self._busy and self._busy[-1][1] >= first:
             first = self._busy.pop()[0]
-        self._busy.append((first, last + 1))
+        self._busy.append((first, -(-self._next // scale)))
         while len(self._busy) > 64:
             self._busy.popleft()
 

@@ -190,6 +190,34 @@ async def done_is_never_lost(dut: Any) -> None:
 
 
 @TEST
+async def interrupt_comes_with_done(dut: Any) -> None:
+    """No answer says done before the interrupt has risen, whenever ctrl is read; and it rises in any case."""
+    host = await Host(dut, 11).start()
+    output, together = host.signal("interrupt"), 0
+    await host.write(IER, 1)
+    await host.write(GIER, 1)
+    for delay in range(8):
+        done, risen = False, 0  # risen: cycles with the interrupt so far
+        task = cocotb.start_soon(host.read(CTRL))
+        for cycle in range(12):
+            host.signal("done").value = int(cycle == delay)
+            await FallingEdge(dut.clk)
+            risen += int(output.value)
+            answered = host.signal("bus__rvalid").value and host.signal("bus__rready").value
+            if answered and int(host.signal("bus__rdata").value) & 2:
+                assert risen, f"done {delay} cycles after the read began was answered too early"
+                done, together = True, together + (risen == 1)
+            await RisingEdge(dut.clk)
+        await task
+        assert risen, "no interrupt"
+        assert done != bool(await host.read(CTRL) & 2), "one read, and only one, says done"
+        await host.write(ISR, 1)
+        await host.settle()
+        assert not output.value
+    assert together == 1, "no read was answered in the cycle of the interrupt"
+
+
+@TEST
 async def interrupts(dut: Any) -> None:
     """Enables select, writing 1 toggles, the output is the enabled or of what is pending."""
     host = await Host(dut, 7).start()

@@ -198,6 +198,17 @@ class TestRun:
             outcome = execute(program, replace(plan, seed=seed))
             assert decoded(outcome) == "klmnopqr" and not outcome.errors
 
+    @pytest.mark.parametrize("poll", range(1, 9))
+    def test_a_look_at_the_status_may_be_answered_with_done_as_the_interrupt_comes(
+        self, program: Path, built: Built, tmp_path: Path, poll: int
+    ) -> None:
+        """Whenever the host looks, the end is found once; here some look meets the interrupt's cycle."""
+        outcomes = [
+            execute(program, replace(job(built, tmp_path, prompt, 1), poll=poll))
+            for prompt in ("a", "ab", "abc", "abcd", "abcde")
+        ]
+        assert [outcome.errors for outcome in outcomes] == [[]] * 5
+
     def test_probes(self, program: Path, built: Built, tmp_path: Path) -> None:
         folder = tmp_path / "probes"
         folder.mkdir()
