@@ -22,10 +22,10 @@ from benchmarks.cells import Alone, map_alone, map_unit
 from generators.asic import Point
 from generators.liberty import Liberty
 from hw.arith.pe import CarrySavePe
-from hw.arrays import make_engine
+from hw.arrays import Engine, make_engine
 from hw.unit import Unit
 
-__all__ = ["ARRAYS", "Mac", "main"]
+__all__ = ["ARRAYS", "MAC", "SAVED", "Mac", "array_engine", "main"]
 
 MAC = {
     "scripts": ("sop", "gia", "gia-lean"), "adders": ("brent-kung", "sklansky"), "booth": (False, True)
@@ -41,13 +41,13 @@ AUTHORS = {"mac": (4.701, 7854), "opt1": (2.558, 10983)}
 PUBLISHED = {"systolic_os": 1.27, "systolic_ws": 1.27, "cube": 1.28, "tree": 1.56, "matrix": 1.44}
 """Area efficiency over the array of MACs, in the paper's abstract (SMIC 28 nm)."""
 
-ARRAYS: dict[str, tuple[tuple[int, int, int], dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-    # Shape; parameters of both, of the MACs, of the others. Accumulators as in the authors' arrays.
-    "systolic_os": ((4, 1, 4), {}, {}, {}),
-    "systolic_ws": ((4, 4, 4), {"acc_bits": 20}, {}, {}),
-    "cube": ((3, 3, 3), {"hop": 1}, {}, {}),
-    "tree": ((1, 16, 2), {}, {"registers": "inside"}, {}),
-    "matrix": ((4, 1, 4), {}, {}, {}),
+ARRAYS: dict[str, tuple[tuple[int, int, int], dict[str, Any], dict[str, Any]]] = {
+    # Shape; parameters of all, of the MACs. Accumulators as in the authors' arrays.
+    "systolic_os": ((4, 1, 4), {}, {}),
+    "systolic_ws": ((4, 4, 4), {"acc_bits": 20}, {}),
+    "cube": ((3, 3, 3), {"hop": 1}, {}),
+    "tree": ((1, 16, 2), {}, {"registers": "inside"}),
+    "matrix": ((4, 1, 4), {}, {}),
 }
 
 
@@ -137,12 +137,17 @@ def _widths(library: Liberty) -> Iterator[str]:
         yield f"{name:30}" + "".join(f"{period:8.3f}" for period in found) + f"{spread:9.1%}"
 
 
-def _array(array: str, pe: str, library: Liberty) -> tuple[int, Point]:
-    (tokens, reduce, outputs), both, mac, saved = ARRAYS[array]
-    engine = make_engine(
+def array_engine(array: str, pe: str) -> Engine:
+    """The engine that is measured."""
+    (tokens, reduce, outputs), both, mac = ARRAYS[array]
+    return make_engine(
         array, pe, tokens=tokens, reduce=reduce, outputs=outputs,
-        **both, **(mac if pe == "mac" else saved),
+        **both, **(mac if pe == "mac" else {}),
     )  # fmt: skip
+
+
+def _array(array: str, pe: str, library: Liberty) -> tuple[int, Point]:
+    engine = array_engine(array, pe)
     return engine.macs, map_unit(engine, library, **(MAC if pe == "mac" else SAVED)).best
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ from designs.errors import DesignError
 from designs.progress import Progress
 from designs.tokenizer import TOKENIZER_FILES
 from generators import manifest
+from generators.files import check_out, new_folder
 
 if TYPE_CHECKING:
     from generators.weights import ObserveRanges, Quantised
@@ -98,7 +96,7 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
     began = time.monotonic()
     (card, own), board = find_model(request.model), target.load(request.target)
     checkpoint = request.weights_from or own
-    _check_out(request.out)
+    check_out(request.out)
     key = _fingerprint(request, card, checkpoint)
     if manifest.unchanged(request.out, key):
         return BuildResult(request.out, False, f"{request.out} is up to date")
@@ -116,18 +114,14 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
     with progress.step("plan") as step:
         planned = plan(card, board, engine)
         c = planned.config
-        step.detail = (
-            f"{c.array}:{c.pe}:{c.tokens}x{c.lanes}x{c.lanes}, {c.ports} ports, chunk {c.chunk}"
-        )
+        step.detail = f"{c.engine_name}, {c.ports} ports, chunk {c.chunk}"
     quantised: Quantised | None = None
     if checkpoint is not None:
         quantised = weights.quantise_checkpoint(
             checkpoint, card, CALIBRATION, joins.observe_ranges, progress, request.seed
         )
     calibration = None if quantised is None else quantised.calibration
-    request.out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{request.out.name}.", dir=request.out.parent))
-    try:
+    with new_folder(request.out) as folder:
         design.write_design(folder, card, board, planned, progress, calibration)
         if quantised is not None:
             weights.write_weights(folder, quantised, planned.memory, progress)
@@ -143,9 +137,6 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
                 calibration=calibration,
             )
         manifest.write(folder, key)
-        _replace(folder, request.out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - began
     warnings = ()
     if calibration is not None and calibration.is_random:
@@ -171,32 +162,6 @@ def _fingerprint(request: BuildRequest, card: ModelCard, checkpoint: Path | None
     return manifest.fingerprint(inputs, files)
 
 
-def _check_out(out: Path) -> None:
-    if not out.exists() and not out.is_symlink():
-        return
-    if not out.is_dir():
-        raise DesignError(f"{out} exists and is not a folder; give another by -o")
-    if any(out.iterdir()) and not manifest.is_ours(out):
-        raise DesignError(f"{out} exists and was not written by hwgen; give another by -o")
-
-
 def _write(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def _replace(folder: Path, out: Path) -> None:
-    """Put a finished folder in the place of an old build, which goes only when the new one is there."""
-    folder.chmod(0o755)
-    if out.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-        out.rename(old / "build")
-        folder.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        folder.rename(out)
-
-
-def dump(value: Any) -> str:
-    """JSON as every file of a build has it."""
-    return json.dumps(value, indent=2) + "\n"

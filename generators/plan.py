@@ -159,8 +159,9 @@ def _engine(engine: EngineSpec, tokens: int, lanes: int) -> Engine:
     with warnings.catch_warnings():  # an engine that is only asked
         warnings.simplefilter("ignore", UnusedElaboratable)
         return make_engine(
-            engine.array, engine.pe, engine.sparsity, tokens=tokens, reduce=lanes, outputs=lanes
-        )
+            engine.array, engine.pe, engine.sparsity, tokens=tokens, reduce=lanes, outputs=lanes,
+            encoding=engine.encoding,
+        )  # fmt: skip
 
 
 def _fits(engine: Engine, target: TargetCard) -> bool:
@@ -215,7 +216,7 @@ def _config(
         share, tiles, heads = thrift
         held = max(heads * context_beats, -(-4 * context_beats // 3))  # a quarter may be on its way
         return CoreConfig(
-            array=engine.array, pe=engine.pe, tokens=tokens, lanes=lanes,
+            array=engine.array, pe=engine.pe, encoding=engine.encoding or "", tokens=tokens, lanes=lanes,
             width=card.width, heads=card.heads, head_size=card.head_size, ffn=card.ffn,
             vocabulary=card.vocabulary, context=card.context, layers=card.layers,
             chunk=chunk, slots=SLOTS // share, ports=memory.ports, port_bytes=memory.port_bytes, buffer_style=style,

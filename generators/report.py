@@ -347,7 +347,7 @@ def make_report(
             gigabytes_per_second=round(board.granted_gbps, 3),
         ),
         engine=EngineFacts(
-            name=f"{c.array}:{c.pe}:{c.tokens}x{c.lanes}x{c.lanes}",
+            name=c.engine_name,
             array=c.array,
             pe=c.pe,
             tokens=c.tokens,

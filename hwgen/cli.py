@@ -25,6 +25,7 @@ from hwgen.console import Console, quantity
 from hwgen.show import (
     show_asic,
     show_digits,
+    show_engine,
     show_facts,
     show_perplexity,
     show_report,
@@ -146,15 +147,21 @@ def _binary(size: int) -> str:
 
 
 def _list_engines() -> None:
-    from hw.arrays import ENGINES
+    from hw.arrays import ENGINES, PE_ENCODINGS
 
     rows = [
-        [f"{name}:{pe}", ", ".join(engine.sparsities), (engine.__doc__ or "").split("\n")[0]]
+        [
+            f"{name}:{pe}",
+            ", ".join(PE_ENCODINGS[pe]) or "-",
+            ", ".join(engine.sparsities),
+            (engine.__doc__ or "").split("\n")[0],
+        ]
         for name, engine in sorted(ENGINES.items())
         for pe in engine.pes
     ]
-    console.table(["engine", "sparsity", "description"], rows)
+    console.table(["engine", "encodings", "sparsity", "description"], rows)
     console.say("a shape may follow: tree:mac:2x64x64 is 2 token rows, 64 reduction, 64 outputs")
+    console.say("an encoding may follow the element: cube:opt1.csd")
 
 
 @app.command()
@@ -344,6 +351,34 @@ def digits(
 
     found = run(model, Beat(rows, reduce), console, weights_from=weights_from)
     show_digits(console, found, layers)
+
+
+@app.command()
+def engine(
+    spec: Annotated[
+        str,
+        typer.Argument(metavar="ENGINE", help="array:pe[.encoding]:TxRxO, e.g. cube:opt1:4x8x4"),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    x_bits: Annotated[int, typer.Option(help="Bits of an activation, 2 to 16.")] = 8,
+    w_bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 16.")] = 8,
+    k: Annotated[
+        int | None,
+        typer.Option(help="Longest reduction that accumulators hold exactly.  [default: 4096]"),
+    ] = None,
+    acc_bits: Annotated[
+        int | None, typer.Option(help="Bits of an accumulator, instead of what k needs.")
+    ] = None,
+    adder: Annotated[str | None, typer.Option(help="Adder that resolves carry-save sums.")] = None,
+    group: Annotated[int | None, typer.Option(help="Bits between saved carries.")] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the RTL of an array of multipliers alone, in any width, and engine.json that describes it."""
+    from generators.engine import EngineRequest, write_engine
+
+    request = EngineRequest(spec, x_bits, w_bits, k, acc_bits, adder, group)
+    show_engine(console, out, write_engine(request, out))
 
 
 @app.command()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hwgen.console import Console, duration, quantity
 
@@ -15,6 +16,24 @@ if TYPE_CHECKING:
     from hwgen.evaluate import DigitStatistics
     from sim.perplexity import Comparison
     from sim.run import SimResult
+
+
+def show_engine(console: Console, out: Path, facts: dict[str, Any]) -> None:
+    """Show what an engine alone is."""
+    least, most = min(facts["beat_cycles"].values()), max(facts["beat_cycles"].values())
+    taken = str(most) if least == most else f"{least} to {most}"
+    used = [f"{count:,} {name.upper()}" for name, count in facts["resources"].items() if count]
+    widths = f"{facts['x_bits']} x {facts['w_bits']} bits, sums of {facts['acc_bits']}"
+    latency = f"a row leaves {facts['latency']} after the last one"
+    console.facts(
+        [
+            ("engine", f"{facts['engine']}, {facts['macs']:,} products a cycle"),
+            ("numbers", f"{widths}: exact up to {facts['longest_k']:,} elements"),
+            ("cycles", f"{facts['beat_elements']} elements a beat, {taken} a beat; {latency}"),
+            ("resources", f"{', '.join(used)} (estimate, UltraScale+)"),
+            ("rtl", f"{out / 'rtl'}: {len(facts['modules'])} modules, top {facts['top']}"),
+        ]
+    )
 
 
 def show_facts(console: Console, report: Report) -> None:

@@ -35,8 +35,11 @@ def run(
     python_path: Sequence[Path] = (),
     extra_env: Mapping[str, str] | None = None,
     build_args: Sequence[str] = (),
+    inside: bool = False,
 ) -> Path:
     """Build ``top`` from ``sources`` in ``folder`` and run every cocotb test of ``test_module``.
+
+    ``inside`` : the tests reach into the instances of the top, whose signals then stay public.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
         public = folder / "public.vlt"
         public.write_text(f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n')
-        runner = _Runner()
+        runner = Verilator() if inside else _Runner()
         runner.build(
             sources=[public, *sources], hdl_toplevel=top, build_dir=folder, always=True,
             build_args=[*BUILD_ARGS, *build_args], log_file=folder / "build.log",

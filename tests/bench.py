@@ -34,11 +34,13 @@ def run_bench(
     test_module: str,
     folder: Path,
     extra_env: Mapping[str, str] | None = None,
+    *,
+    inside: bool = False,
 ) -> None:
     """Emit ``units`` on one bench, build it with Verilator, run the cocotb tests of ``test_module``.
 
-    ``test_module`` is a module name below tests/, e.g. ``cocotb_arrays`` for tests/hw/cocotb_arrays.py next to
-    the caller.
+    ``inside``: the tests may reach into the devices. ``test_module`` is a module name below tests/, e.g.
+    ``cocotb_arrays`` for tests/hw/cocotb_arrays.py next to the caller.
     """
     here = Path(inspect.stack()[1].filename).parent
     emission = emit(Bench(units))
@@ -50,5 +52,5 @@ def run_bench(
         sources.append(rtl / file)
     cocotb_run.run(
         sources, top=emission.top, test_module=test_module, folder=folder / "build",
-        python_path=[ROOT, here], extra_env=extra_env,
+        python_path=[ROOT, here], extra_env=extra_env, inside=inside,
     )  # fmt: skip

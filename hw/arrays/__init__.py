@@ -6,13 +6,21 @@ from typing import Any
 
 from hw.arrays.column import ColumnArray
 from hw.arrays.cube import CubeArray
-from hw.arrays.engine import Engine, Resources, accumulator_bits, nearest
+from hw.arrays.engine import (
+    PE_ENCODINGS,
+    Engine,
+    Resources,
+    accumulator_bits,
+    check_encoding,
+    nearest,
+)
 from hw.arrays.systolic_os import MatrixArray, SystolicOsArray
 from hw.arrays.systolic_ws import SystolicWsArray
 from hw.arrays.tree import TreeArray
 
 __all__ = [
     "ENGINES",
+    "PE_ENCODINGS",
     "Engine",
     "EngineSpec",
     "Resources",
@@ -35,6 +43,7 @@ class EngineSpec:
     ----------
     array, pe, sparsity : a legal combination of names
     tokens, reduce, outputs : sizes, all given or all None
+    encoding : of the processing element; None: its default
     """
 
     array: str
@@ -43,14 +52,16 @@ class EngineSpec:
     tokens: int | None = None
     reduce: int | None = None
     outputs: int | None = None
+    encoding: str | None = None
 
     def __str__(self) -> str:
         sparsity = [] if self.sparsity == "dense" else [self.sparsity]
         shape = [] if self.tokens is None else [f"{self.tokens}x{self.reduce}x{self.outputs}"]
-        return ":".join([self.array, self.pe, *sparsity, *shape])
+        pe = self.pe if self.encoding is None else f"{self.pe}.{self.encoding}"
+        return ":".join([self.array, pe, *sparsity, *shape])
 
 
-def _legal(array: str, pe: str, sparsity: str) -> type[Engine]:
+def _legal(array: str, pe: str, sparsity: str, encoding: str | None = None) -> type[Engine]:
     """The class of a combination; ValueError with the nearest legal one."""
     if array not in ENGINES:
         names = tuple(ENGINES)
@@ -69,6 +80,7 @@ def _legal(array: str, pe: str, sparsity: str) -> type[Engine]:
             f"{array}:{pe} has no sparsity {sparsity!r} (it has {', '.join(cls.sparsities)}); "
             f"use {array}:{pe}:{nearest(sparsity, cls.sparsities)}"
         )
+    check_encoding(pe, encoding)
     return cls
 
 
@@ -94,7 +106,7 @@ def make_engine(
 
 
 def parse_engine(text: str) -> EngineSpec:
-    """Read ``array[:pe[:sparsity]][:TxRxO]``, e.g. ``tree:mac:2x64x64`` (PE ``mac`` unless said).
+    """Read ``array[:pe[.encoding][:sparsity]][:TxRxO]``, e.g. ``cube:opt1.csd:2x64x64`` (PE ``mac`` unless said).
 
     Raises
     ------
@@ -114,6 +126,9 @@ def parse_engine(text: str) -> EngineSpec:
         raise ValueError(
             f"engine {text!r} is not array[:pe[:sparsity]][:TxRxO], e.g. tree:mac:2x64x64"
         )
-    spec = EngineSpec(*names, tokens=shape[0], reduce=shape[1], outputs=shape[2])
-    _legal(spec.array, spec.pe, spec.sparsity)
+    encoding = None
+    if len(names) > 1 and "." in names[1]:
+        names[1], encoding = names[1].split(".", 1)
+    spec = EngineSpec(*names, tokens=shape[0], reduce=shape[1], outputs=shape[2], encoding=encoding)
+    _legal(spec.array, spec.pe, spec.sparsity, encoding)
     return spec

@@ -23,6 +23,7 @@ __all__ = [
     "Engine",
     "Resources",
     "accumulator_bits",
+    "check_encoding",
     "nearest",
     "skew",
 ]
@@ -65,6 +66,15 @@ PE_ENCODINGS: dict[str, tuple[str, ...]] = {
     "opt4e": ("csd", "ent", "booth"),
 }
 """Encodings that each processing element can take, the default first. ``array`` is none: a row for each bit."""
+
+
+def check_encoding(pe: str, encoding: str | None) -> None:
+    """Raise ValueError unless the PE can take this encoding, or it is None."""
+    known = PE_ENCODINGS[pe]
+    if encoding is not None and encoding not in known:
+        raise ValueError(
+            f"PE {pe!r} takes no encoding {encoding!r} (it takes {', '.join(known) or 'none'})"
+        )
 
 
 def nearest(name: str, names: tuple[str, ...]) -> str:
@@ -193,12 +203,9 @@ class Engine(TemplateUnit):
                 f"array {self.array!r} has no PE {pe!r} (it has {', '.join(self.pes)}); "
                 f"use {self.array}:{nearest(pe, self.pes)}"
             )
-        encodings = PE_ENCODINGS[pe]
-        if encoding is not None and encoding not in encodings:
-            raise ValueError(
-                f"PE {pe!r} takes no encoding {encoding!r} (it takes {', '.join(encodings) or 'none'})"
-            )
+        check_encoding(pe, encoding)
         check_adder(adder)
+        encodings = PE_ENCODINGS[pe]
         self.encoding = encoding or (encodings[0] if encodings else "")
         self.adder, self.group = adder, group
         self.tokens, self.reduce, self.outputs = tokens, reduce, outputs

@@ -36,6 +36,7 @@ def make_core_engine(config: CoreConfig):
     return make_engine(
         config.array,
         config.pe,
+        encoding=config.encoding or None,
         tokens=config.tokens,
         reduce=config.lanes,
         outputs=config.lanes,

@@ -17,7 +17,7 @@ class CoreConfig:
 
     Attributes
     ----------
-    array, pe : names of the engine's array and processing element
+    array, pe, encoding : names of the engine's array, processing element and encoding ("": its default)
     buffer_style : what the activation and residual buffers are made of: ``"block"`` or ``"ultra"`` RAM
     tokens, lanes : T, and R = O (``docs/architecture.md``); powers of two, at least 1 and 8
     width, heads, head_size, ffn, vocabulary, context, layers : of the network
@@ -31,6 +31,7 @@ class CoreConfig:
 
     array: str = "tree"
     pe: str = "mac"
+    encoding: str = ""
     buffer_style: str = "block"
     tokens: int
     lanes: int
@@ -121,6 +122,12 @@ class CoreConfig:
             k_depth=self.k_depth,
             v_depth=self.v_depth,
         )
+
+    @property
+    def engine_name(self) -> str:
+        """The engine as a user asks for it."""
+        pe = f"{self.pe}.{self.encoding}" if self.encoding else self.pe
+        return f"{self.array}:{pe}:{self.tokens}x{self.lanes}x{self.lanes}"
 
     @property
     def beat_bytes(self) -> int:

@@ -37,7 +37,9 @@ def test_generates_the_same_text(
     board = target.load("sim-small")
     monkeypatch.setattr(plan, "CHUNK", 8)
     monkeypatch.setattr(plan, "SLOTS", 4)
-    planned = plan.plan(CARD, board, EngineSpec(array, pe, "dense", 2, 8, 8))
+    encoding = "csd" if pe == "opt1" else None  # the others' defaults are in their own tests
+    planned = plan.plan(CARD, board, EngineSpec(array, pe, "dense", 2, 8, 8, encoding))
+    assert planned.config.encoding == (encoding or "")
     design.write_design(tmp_path, CARD, board, planned, SilentProgress())
     schedule = Schedule.from_yaml((tmp_path / "schedule.yaml").read_text())
     machine = measure(planned.config, board)

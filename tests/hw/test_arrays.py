@@ -119,6 +119,8 @@ class TestNames:
         assert parse_engine("tree:mac:2x64x64") == EngineSpec("tree", "mac", "dense", 2, 64, 64)
         assert parse_engine("tree") == parse_engine("tree:mac:dense") == EngineSpec("tree")
         assert str(parse_engine("tree:2x64x32")) == "tree:mac:2x64x32"
+        spec = parse_engine("cube:opt1.csd:2x8x8")
+        assert (spec.pe, spec.encoding, str(spec)) == ("opt1", "csd", "cube:opt1.csd:2x8x8")
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -131,6 +133,10 @@ class TestNames:
             (
                 "tree:mac:dence",
                 r"tree:mac has no sparsity 'dence' \(it has dense\); use tree:mac:dense",
+            ),
+            (
+                "tree:opt2.array",
+                r"PE 'opt2' takes no encoding 'array' \(it takes booth, csd, ent\)",
             ),
             ("tree:mac:2x64", "a shape is three positive numbers"),
             ("tree:mac:0x64x64", "a shape is three positive numbers"),

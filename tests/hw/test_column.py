@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +62,6 @@ def test_yosys_reads_it(sources: Path, tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, (run.stdout + run.stderr)[-2000:]
-
-
-@pytest.mark.parametrize("pe", ["opt3", "opt4c", "opt4e"])
-def test_large_arrays_are_text_at_once(pe: str) -> None:
-    begin = time.perf_counter()
-    emission = emit(make_engine("column", pe, tokens=128, reduce=8, outputs=128))
-    assert time.perf_counter() - begin < 5
-    assert emission.counts[emission.top] == 1
-    assert len(emission.files[emission.top][1]) < 20_000
 
 
 class TestCycles:

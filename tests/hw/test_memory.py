@@ -37,7 +37,7 @@ def test_on_verilator(tmp_path: Path) -> None:
         }
         for name, ports, shape in (("small", 2, SMALL), ("wide", 1, WIDE))
     }
-    run_bench(devices, "cocotb_memory", tmp_path, {"SIZES": json.dumps(sizes)})
+    run_bench(devices, "cocotb_memory", tmp_path, {"SIZES": json.dumps(sizes)}, inside=True)
 
 
 class TestPortShape:

@@ -1,0 +1,121 @@
+"""An engine alone: its RTL, and what one must know to use it, without a model around it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from amaranth.hdl import UnusedElaboratable
+
+from designs.errors import DesignError
+from generators import manifest
+from generators.files import check_out, new_folder
+from generators.verilog import Emission, emit
+from hw.arrays import Engine, accumulator_bits, make_engine, parse_engine
+
+__all__ = ["LONGEST", "EngineRequest", "write_engine"]
+
+LONGEST = 4096
+"""Elements of a reduction, if nobody says how many: that of the feed-forward part of gpt2-medium."""
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """An engine as a user asks for it.
+
+    Attributes
+    ----------
+    spec : ``array:pe[.encoding]:TxRxO``
+    x_bits, w_bits : widths of activations and weights
+    k : the longest reduction that the accumulators hold exactly; None: `LONGEST`, unless `acc_bits` is given
+    acc_bits : their width; None: what k needs
+    adder, group : of the carry-save elements, see `hw.arrays.engine.Engine`; None: the default
+    """
+
+    spec: str
+    x_bits: int = 8
+    w_bits: int = 8
+    k: int | None = None
+    acc_bits: int | None = None
+    adder: str | None = None
+    group: int | None = None
+
+
+def write_engine(request: EngineRequest, out: Path) -> dict[str, Any]:
+    """Write ``rtl/`` and ``engine.json`` below ``out``; what the latter says.
+
+    Raises
+    ------
+    DesignError
+        For an engine that does not exist, and for a folder that is not ours.
+    """
+    check_out(out)
+    with warnings.catch_warnings():  # elaborated by name, not by Amaranth
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        try:
+            engine = _engine(request)
+        except ValueError as error:
+            raise DesignError(str(error)) from None
+        emission = emit(engine)
+    facts = _facts(engine, request, emission)
+    with new_folder(out) as folder:
+        (folder / "rtl").mkdir()
+        for name, text in emission.files.values():
+            (folder / "rtl" / name).write_text(text)
+        (folder / "engine.json").write_text(json.dumps(facts, indent=2) + "\n")
+        manifest.write(folder, manifest.fingerprint({"engine": asdict(request)}, {}))
+    return facts
+
+
+def _engine(request: EngineRequest) -> Engine:
+    spec = parse_engine(request.spec)
+    if spec.tokens is None or spec.reduce is None or spec.outputs is None:
+        raise ValueError(f"engine {request.spec!r} needs a shape, e.g. {request.spec}:16x1x16")
+    k = LONGEST if request.k is None else request.k
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k!r}")
+    options: dict[str, Any] = {
+        name: value for name in ("adder", "group") if (value := getattr(request, name)) is not None
+    }
+    needed = accumulator_bits(max(k, spec.reduce), max(request.x_bits, 1), max(request.w_bits, 1))
+    if request.acc_bits is not None and request.k is not None and request.acc_bits < needed:
+        raise ValueError(f"acc_bits must be at least {needed} for k={k}, not {request.acc_bits!r}")
+    return make_engine(
+        spec.array, spec.pe, spec.sparsity,
+        tokens=spec.tokens, reduce=spec.reduce, outputs=spec.outputs, encoding=spec.encoding,
+        x_bits=request.x_bits, w_bits=request.w_bits, acc_bits=request.acc_bits or needed, **options,
+    )  # fmt: skip
+
+
+def _facts(engine: Engine, request: EngineRequest, emission: Emission) -> dict[str, Any]:
+    longest = 1 << (engine.acc_bits + 1 - engine.x_bits - engine.w_bits)
+    return {
+        "version": 1,
+        "engine": request.spec,
+        "top": emission.top,
+        "x_bits": engine.x_bits,
+        "w_bits": engine.w_bits,
+        "acc_bits": engine.acc_bits,
+        "longest_k": longest - 1,
+        "encoding": engine.encoding,
+        "macs": engine.macs,
+        "latency": engine.latency,
+        "beat_elements": engine.reduce,
+        "beat_cycles": {rows: engine.beat_cycles(rows) for rows in (1, engine.tokens)},
+        "input": {
+            name: {"offset": field.offset, "bits": field.width}
+            for name, field in engine.i.payload.shape()
+        },
+        "output": {
+            name: {"offset": field.offset, "bits": field.width}
+            for name, field in engine.o.payload.shape()
+        },
+        "resources": asdict(engine.resources()),
+        "modules": [
+            {"name": name, "file": file, "count": emission.counts[name]}
+            for name, (file, _) in emission.files.items()
+        ],
+    }

@@ -1,0 +1,86 @@
+"""``hwgen engine``: an array alone, in any width."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwgen import cli
+from sim import verilator
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    cli.console = cli.Console()
+    yield
+    cli.console.close()
+
+
+def written(out: Path, *arguments: str) -> dict[str, Any]:
+    assert cli.run(["engine", *arguments, "-o", str(out)]) == 0
+    return json.loads((out / "engine.json").read_text())
+
+
+class TestWrites:
+    def test_what_is_asked_for(self, tmp_path: Path) -> None:
+        facts = written(
+            tmp_path / "e", "systolic_ws:opt1.ent:4x3x2", "--x-bits", "5", "--w-bits", "6",
+            "--k", "100", "--group", "3", "--adder", "sklansky",
+        )  # fmt: skip
+        assert (facts["x_bits"], facts["w_bits"], facts["encoding"]) == (5, 6, "ent")
+        assert facts["longest_k"] >= 100 and facts["beat_cycles"] == {"1": 4, "4": 4}
+        assert facts["input"]["w"] == {"offset": 4 * 3 * 5, "bits": 2 * 3 * 6}
+        names = [str(tmp_path / "e" / "rtl" / module["file"]) for module in facts["modules"]]
+        lint = subprocess.run(
+            ["verilator", "--lint-only", "-Wno-lint", "-Wno-style", "--top", facts["top"], *names],
+            env=verilator.environment(), capture_output=True, text=True,
+        )  # fmt: skip
+        assert lint.returncode == 0, lint.stderr
+
+    def test_the_same_again(self, tmp_path: Path) -> None:
+        for name in ("one", "two"):
+            written(tmp_path / name, "column:opt4e:2x4x2")
+        one, two = (
+            {p.name: p.read_bytes() for p in sorted((tmp_path / name).rglob("*")) if p.is_file()}
+            for name in ("one", "two")
+        )
+        assert one == two
+
+    def test_over_an_old_one(self, tmp_path: Path) -> None:
+        written(tmp_path / "e", "tree:mac:1x4x4")
+        assert written(tmp_path / "e", "matrix:opt2:2x1x2")["engine"] == "matrix:opt2:2x1x2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tree:mac:1x4x4", "--x-bits", "17"], "x_bits must be 2 to 16 .*, not 17"),
+        (["tree:mac:1x4x4", "--w-bits", "1"], "w_bits must be 2 to 16 .*, not 1"),
+        (["tree:opt2.array:1x4x4"], r"PE 'opt2' takes no encoding 'array' \(it takes booth, csd, ent\)"),
+        (["tree:mac.csd:1x4x4"], r"PE 'mac' takes no encoding 'csd' \(it takes none\)"),
+        (["cube:opt4c:1x4x4"], r"array 'cube' has no PE 'opt4c' \(it has mac, opt1\); use cube:opt1"),
+        (["cube:opt1"], "needs a shape, e.g. cube:opt1:16x1x16"),
+        (["tree:mac:1x4x4", "--acc-bits", "17"], "acc_bits must be at least 18 for one beat, not 17"),
+        (["tree:mac:1x4x4", "--k", "64", "--acc-bits", "20"], "acc_bits must be at least 22 for k=64, not 20"),
+        (["tree:mac:1x4x4", "--k", "0"], "k must be at least 1, not 0"),
+        (["tree:opt1:1x4x4", "--adder", "fast"], "adder 'fast' is not known .*kogge_stone"),
+        (["tree:opt1:1x4x4", "--group", "0"], "group must be at least 1, not 0"),
+    ],
+)  # fmt: skip
+def test_bad_input(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["engine", *arguments, "-o", str(tmp_path / "e")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and re.search(message, said), said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").write_text("")
+    assert cli.run(["engine", "tree:mac:1x4x4", "-o", str(tmp_path)]) == 2
+    assert "was not written by hwgen" in capsys.readouterr().err
