@@ -200,8 +200,8 @@ def _bits(count: int, name: str) -> list[Signal]:
 def _ent(m: Module, bits: Sequence[Value], count: int, sign: Value, name: str) -> list[Digit]:
     below = _bits(len(bits), f"{name}_below")  # a lower bit is set: there negation inverts
     m.d.comb += [below[n + 1].eq(below[n] | bits[n]) for n in range(len(bits) - 1)]
-    magnitude = Signal(2 * count, name=f"{name}_magnitude")
-    m.d.comb += magnitude.eq(Cat(bits) ^ (Cat(below) & sign.replicate(len(bits))))
+    magnitude = _bits(2 * count, f"{name}_magnitude")
+    m.d.comb += [magnitude[n].eq(bit ^ (below[n] & sign)) for n, bit in enumerate(bits)]
     carries = _bits(count, f"{name}_carry")
     found = []
     for i in range(count):
