@@ -54,6 +54,18 @@ _COMMANDS = {
 }
 """How yosys maps to a family, flattening inside a module only (each has keep_hierarchy)."""
 
+_PLAIN = (
+    # What synth_xilinx does to map to LUTs, with abc in the place of abc9.
+    "opt_expr -mux_undef -noclkinv",
+    "abc -luts 2:2,3,6:5,10,20",
+    "clean",
+    "xilinx_srl -fixed -minlen 3",
+    "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
+    "xilinx_dffopt",
+    "opt_lut_ins -tech xilinx",
+)
+"""For modules on which abc9 fails by a mistake of its own (yosys 0.70 may give a wire a name that exists)."""
+
 _FABRIC = (
     # yosys knows no use_dsp. What ends in a register marked "no" becomes adders before it looks for
     # multiplications: those in the logic before the register, up to the registers before that.
@@ -218,7 +230,13 @@ def resources_of(cells: Mapping[str, int]) -> Resources:
 
 
 def _start(
-    batch: list[Module], known: Mapping[str, Module], family: str, limit: float, scratch: str
+    batch: list[Module],
+    known: Mapping[str, Module],
+    family: str,
+    limit: float,
+    scratch: str,
+    *,
+    plain: bool = False,
 ) -> yosys.Run[list[Module]]:
     folder = Path(tempfile.mkdtemp(dir=scratch))
     names = [module.name for module in batch]
@@ -237,10 +255,16 @@ def _start(
         "setattr -set logic_block 1 a:rom_style=distributed",
         "setattr -unset rom_style a:rom_style=distributed",
         *(_FABRIC if any("use_dsp" in path.read_text("utf-8") for path in whole) else ()),
-        f"{_COMMANDS[family]} -top {_WRAPPER}",
+        *_mapping(f"{_COMMANDS[family]} -top {_WRAPPER}", plain),
         "tee -q -o stat.json stat -json",
     ]
     return yosys.start(batch, lines, folder=folder, limit=limit)
+
+
+def _mapping(command: str, plain: bool) -> tuple[str, ...]:
+    if not plain:
+        return (command,)
+    return (f"{command} -run begin:map_luts", *_PLAIN, f"{command} -run finalize:check")
 
 
 def children(batch: Sequence[Module], known: Mapping[str, Module]) -> list[str]:
@@ -273,6 +297,7 @@ def synthesise_modules(
     family: str,
     limit: float,
     progress: Progress,
+    boxes: Sequence[Module] = (),
     logs: Path | None = None,
     jobs: int | None = None,
 ) -> list[ModuleResources]:
@@ -288,6 +313,8 @@ def synthesise_modules(
         Seconds for one module. A module that is not finished then keeps its estimate.
     progress : Progress
         Is told how many modules are done.
+    boxes : sequence of Module
+        What they may instantiate besides, and is not mapped.
     logs : Path, optional
         Folder for the logs of modules that failed.
     jobs : int, optional
@@ -298,13 +325,18 @@ def synthesise_modules(
     list of ModuleResources
         In the order of `modules`.
     """
-    known = {module.name: module for module in modules}
+    known = {module.name: module for module in (*modules, *boxes)}
     waiting = _batches(modules)
+    plain: set[str] = set()
     jobs = jobs or min(os.cpu_count() or 1, 4)
     done: dict[str, ModuleResources] = {}
     with tempfile.TemporaryDirectory(prefix="hwgen-synth-") as scratch:
         for run in yosys.finished(
-            waiting, lambda batch: _start(batch, known, family, limit, scratch), jobs
+            waiting,
+            lambda batch: _start(
+                batch, known, family, limit, scratch, plain=batch[0].name in plain
+            ),
+            jobs,
         ):
             counted = {} if run.late else _counts(run)
             failed = [module for module in run.task if module.name not in counted]
@@ -320,8 +352,13 @@ def synthesise_modules(
                     basis="yosys",
                     resources=resources_of(own),
                     cells=own,
+                    note="mapped by abc, abc9 failed" if name in plain else "",
                 )
-            if len(run.task) > 1:  # one of them is to blame: each alone
+            alone = len(run.task) == 1 and run.task[0].name not in plain
+            if alone and family != "ecp5" and "Assert `" in run.failure and not run.late:
+                plain.update(module.name for module in failed)
+                waiting += [[module] for module in failed]
+            elif len(run.task) > 1:  # one of them is to blame: each alone
                 waiting += [[module] for module in failed]
             else:
                 for module in failed:
@@ -407,6 +444,7 @@ def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisRe
         counted = synthesise_modules(
             [m for m in modules if m is not array.module] + array.small if array else modules,
             family=card.family, limit=limit, progress=progress, logs=logs,
+            boxes=[array.module] if array else [],
         )  # fmt: skip
         if array:
             counted = array.put_together(counted)

@@ -9,7 +9,7 @@ import pytest
 from designs import target
 from designs.errors import DesignError
 from designs.progress import SilentProgress
-from generators import manifest, report
+from generators import manifest, report, synth, yosys
 from generators.synth import (
     Module,
     ModuleResources,
@@ -131,6 +131,30 @@ class TestSynthesiseModules:
         counted = count([Module(name="probe", files=(path,), count=1)], "ecp5")
         assert counted["probe"].basis == "yosys"
         assert counted["probe"].resources == Resources()
+
+    def test_where_abc9_fails_abc_maps(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The first run ends as by a mistake of yosys; the second one counts about the same."""
+        path = tmp_path / "sum.v"
+        path.write_text(
+            "module sum(input clk, input [15:0] a, b, c, output reg [15:0] y);\n"
+            "always @(posedge clk) y <= (a & b) + (b ^ c); endmodule\n"
+        )
+        modules = [Module(name="sum", files=(path,), count=1)]
+        usual = count(modules, "xcup")["sum"]
+        counts, tries = synth._counts, []
+
+        def failing_once(run: yosys.Run) -> dict[str, dict[str, int]]:
+            tries.append(run)
+            return counts(run) if len(tries) > 1 else {}
+
+        monkeypatch.setattr(synth, "_counts", failing_once)
+        monkeypatch.setattr(yosys.Run, "failure", property(lambda run: "Assert `x' failed"))
+        other = count(modules, "xcup")["sum"]
+        assert len(tries) == 2 and other.basis == "yosys" and "abc9 failed" in other.note
+        assert other.resources.ff == usual.resources.ff == 16
+        assert 16 <= other.resources.lut <= 1.2 * usual.resources.lut
 
     def test_a_table_in_luts_is_logic(self, tmp_path: Path) -> None:
         path = tmp_path / "table_unit.sv"
