@@ -128,7 +128,6 @@ def front(
         "check -assert",  # before what has no driver is optimised away
         "opt_expr",
         "opt_clean",
-        "check -assert",
         "tee -q -o multipliers.count select -count t:$mul t:$macc t:$macc_v2",
         f"synth -flatten -run coarse:fine{' -booth' if booth else ''}",
         "select t:$mem_v2",

@@ -271,7 +271,7 @@ def _conditions(group: Any) -> str:
         for name, key, form in facts
         if group.get_attributes(key)
     ]
-    return ", ".join([*([named] if named else []), *found])
+    return ", ".join([*([named] if named and named != _name(group) else []), *found])
 
 
 def _cell(

@@ -12,6 +12,7 @@ from designs.cards import load_model_card
 from designs.errors import DesignError
 from designs.progress import SilentProgress
 from generators import report
+from generators.asic_build import AsicModule, AsicResult, Fit, Target
 from generators.design import write_design
 from generators.machine import measure
 from generators.plan import Plan, plan
@@ -243,6 +244,29 @@ class TestSynthesis:
         assert report.load(copy).resources.basis == "yosys and estimate"
         assert after["engine"] == before["engine"]
         assert after["softmax"].basis == "yosys"
+
+    def test_standard_cells_stand_beside_the_counts(self, built: Path, copy: Path) -> None:
+        fit = Fit(
+            critical_ns=2.5, area_um2=1234, sequential_um2=99, script="gia", adder="sklansky",
+            booth=True, target_ps=1,
+        )  # fmt: skip
+        result = AsicResult(
+            top="top", library="tiny", conditions="1.2 V", tool="yosys 0", timer="OpenSTA 2",
+            modules=(
+                AsicModule(name="alpha", count=2, fits=(fit,), macro_bits=4096),
+                AsicModule(name="omega", count=1, note="not finished in 7 s"),
+            ),
+            sweep=(Target(target_ns=3, period_ns=2.5, slowest="alpha", area_um2=2468),),
+            macro_bits=8192, macro_rule="large ones",
+        )  # fmt: skip
+        report.apply_synthesis(copy, self.result(built))
+        report.apply_asic(copy, result)
+        assert report.load(copy).asic == result
+        assert report.load(copy).resources.tool == "yosys 0"
+        page = (copy / "report.html").read_text()
+        for text in ("timed by OpenSTA 2", "1,234", "2.500", "omega is missing", "large ones"):
+            assert text in page
+        assert "Standard cells" not in (built / "report.html").read_text()
 
     def test_too_much_does_not_fit(self, built: Path, copy: Path) -> None:
         result = self.result(built)
