@@ -410,7 +410,7 @@ def _estimated(module: Module, note: str) -> ModuleResources:
 # A build folder.
 
 
-def synthesise(out: Path, progress: Progress, limit: float = 300) -> SynthesisResult:
+def synthesise(out: Path, progress: Progress, limit: float = 900) -> SynthesisResult:
     """Count what a build takes on its target, and write it to synth.json and into its report.
 
     Parameters

@@ -425,7 +425,7 @@ def synth(
             raise DesignError(f"{option} is of --flow asic")
     from generators.synth import synthesise
 
-    show_synthesis(console, synthesise(out, console, 300 if limit is None else limit))
+    show_synthesis(console, synthesise(out, console, 900 if limit is None else limit))
 
 
 def _library(liberty: Path | None, pdk: str | None) -> Liberty:
