@@ -397,13 +397,13 @@ def synth(
         typer.Option(metavar="NS[,NS...]", help="Clock targets of --flow asic."),
     ] = None,
     limit: Annotated[
-        float | None,
+        float,
         typer.Option(
             min=1,
-            help="Seconds for one module, which keeps its estimate after (300); "
-            "of --flow asic, for one way to map it (900).",
+            help="Seconds for one module, which keeps its estimate after; of --flow asic, "
+            "for one way to map it.",
         ),
-    ] = None,
+    ] = 900,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -414,9 +414,7 @@ def synth(
         from generators.asic_build import synthesise_asic
 
         periods, library = _periods(period), _library(liberty, pdk)
-        result = synthesise_asic(
-            out, library, console, limit=900 if limit is None else limit, periods_ns=periods
-        )
+        result = synthesise_asic(out, library, console, limit=limit, periods_ns=periods)
         show_asic(console, result)
         return
     given = {"--liberty": liberty, "--pdk": pdk, "--period": period}
@@ -425,7 +423,7 @@ def synth(
             raise DesignError(f"{option} is of --flow asic")
     from generators.synth import synthesise
 
-    show_synthesis(console, synthesise(out, console, 900 if limit is None else limit))
+    show_synthesis(console, synthesise(out, console, limit))
 
 
 def _library(liberty: Path | None, pdk: str | None) -> Liberty:
