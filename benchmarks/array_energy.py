@@ -7,21 +7,19 @@ netlist is compared with the engine's golden rows.
 """
 
 import argparse
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.array_area import ARRAYS, MAC, SAVED, array_engine
-from benchmarks.cells import map_unit
+from benchmarks.cells import map_unit, verilog_of
 from designs.checkpoint import find_model
 from designs.progress import SilentProgress
 from generators.energy import Energy, energy
 from generators.gates import side_by_side
 from generators.liberty import Liberty
 from generators.netlist import Netlist, map_netlist
-from generators.verilog import emit
 from generators.weights import calibration_tokens, quantise_checkpoint
 from hw.arrays import Engine
 from hwgen.evaluate import CALIBRATION
@@ -121,13 +119,8 @@ def _traces(operands: list[Operand], tile: Tile) -> Iterator[Trace]:
 
 def _mapped(engine: Engine, library: Liberty) -> Netlist:
     choice = map_unit(engine, library, **(MAC if engine.pe == "mac" else SAVED)).best.choice
-    emission = emit(engine)
-    with tempfile.TemporaryDirectory() as folder:
-        files = []
-        for name, text in emission.files.values():
-            files.append(Path(folder) / name)
-            files[-1].write_text(text)
-        return map_netlist(files, emission.top, library, choice)
+    with verilog_of(engine) as (files, top):
+        return map_netlist(files, top, library, choice)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,7 +1,8 @@
 """Units in standard cells, for the benchmarks: whole ones, and elements alone between registers."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,25 @@ from generators.liberty import Liberty
 from generators.verilog import emit
 from hw.unit import Unit, place
 
-__all__ = ["Alone", "Between", "map_alone", "map_unit"]
+__all__ = ["Alone", "Between", "map_alone", "map_unit", "verilog_of"]
 
 
-def map_unit(unit: Unit, library: Liberty, **choices: Any) -> Measurement:
-    """All mappings of a unit, flattened; ``choices`` are those of :func:`generators.asic.measure`."""
+@contextmanager
+def verilog_of(unit: Unit) -> Iterator[tuple[list[Path], str]]:
+    """The files of a unit, and its top, for as long as the block lasts."""
     emission = emit(unit)
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for name, text in emission.files.values():
             files.append(Path(folder) / name)
             files[-1].write_text(text)
-        return measure(files, emission.top, library, **choices)
+        yield files, emission.top
+
+
+def map_unit(unit: Unit, library: Liberty, **choices: Any) -> Measurement:
+    """All mappings of a unit, flattened; ``choices`` are those of :func:`generators.asic.measure`."""
+    with verilog_of(unit) as (files, top):
+        return measure(files, top, library, **choices)
 
 
 class Between(Unit):
