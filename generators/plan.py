@@ -11,7 +11,7 @@ from designs.memory_map import MemoryMap
 from designs.target import TargetCard
 from generators.image import memory_map
 from generators.resources import estimate, excess, total
-from hw.arrays import Engine, EngineSpec, make_engine
+from hw.arrays import ENGINES, Engine, EngineSpec, make_engine
 from hw.core.accelerator import make_core_engine
 from hw.core.config import CoreConfig
 
@@ -66,6 +66,12 @@ def plan(card: ModelCard, target: TargetCard, engine: EngineSpec) -> Plan:
     DesignError
         If no shape fits: what exceeds what, by how much, and what would fit.
     """
+    if not ENGINES[engine.array].in_core:
+        able = ", ".join(name for name, cls in ENGINES.items() if cls.in_core)
+        raise DesignError(
+            f"engine {engine}: array {engine.array!r} runs alone (hwgen engine), not in an accelerator yet; "
+            f"use one of {able}"
+        )
     reasons: tuple[str, ...] = ()
     for tokens, lanes in _shapes(card, target, engine):
         memory = _memory(card, target, lanes)

@@ -168,6 +168,8 @@ class Engine(TemplateUnit):
     array: ClassVar[str]
     pes: ClassVar[tuple[str, ...]] = ("mac",)
     sparsities: ClassVar[tuple[str, ...]] = ("dense",)
+    in_core: ClassVar[bool] = True
+    """A core can be built around it."""
 
     i: stream.Interface
     o: stream.Interface
