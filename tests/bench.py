@@ -1,7 +1,7 @@
 """Several devices under test in one Verilator build, so that a test module pays for one compilation."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from amaranth.hdl import Module
@@ -36,15 +36,18 @@ def run_bench(
     extra_env: Mapping[str, str] | None = None,
     *,
     inside: bool = False,
+    models: Sequence[Path] = (),
+    build_args: Sequence[str] = (),
 ) -> None:
     """Emit ``units`` on one bench, build it with Verilator, run the cocotb tests of ``test_module``.
 
     ``inside``: the tests may reach into the devices. ``test_module`` is a module name below tests/, e.g.
-    ``cocotb_arrays`` for tests/hw/cocotb_arrays.py next to the caller.
+    ``cocotb_arrays`` for tests/hw/cocotb_arrays.py next to the caller. ``models`` are Verilog files of cells that
+    the units instantiate, ``build_args`` options of Verilator.
     """
     here = Path(inspect.stack()[1].filename).parent
     emission = emit(Bench(units))
-    sources = []
+    sources = [*models]
     rtl = folder / "rtl"
     rtl.mkdir(parents=True, exist_ok=True)
     for file, text in emission.files.values():
@@ -53,4 +56,5 @@ def run_bench(
     cocotb_run.run(
         sources, top=emission.top, test_module=test_module, folder=folder / "build",
         python_path=[ROOT, here], extra_env=extra_env, inside=inside,
+        build_args=build_args,
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Multipliers of FPGAs as explicit instances: the DSP48E2, and how several products share one."""
