@@ -47,7 +47,6 @@ class ColumnArray(Engine):
     array = "column"
     pes = ("opt4c", "opt4e", "opt3")
     template = "arrays/column.sv.j2"
-    in_core = False  # its beats take as long as the data say; one timing of it shows a wrong context row in a core
 
     def __init__(
         self, *, reduce: int, pe: str = "opt4c", lanes: int | None = None, group: int = 2,

@@ -112,7 +112,8 @@ class Sequencer(Unit):
         with m.If(issue):
             m.d.sync += [
                 self.phase.eq(fetched.phase),
-                fetch_armed.eq(fetch_wait),
+                # A fetch may start in this very cycle; it must not start again in the next.
+                fetch_armed.eq(fetch_wait & ~self.fetch),
             ]
             with m.If(fetched.fetch):
                 m.d.sync += [fetch_wait.eq(1), fetch_armed.eq(0)]

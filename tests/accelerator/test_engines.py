@@ -20,7 +20,7 @@ from sim import run
 CARD = ModelCard(
     name="engines", layers=1, width=16, heads=2, ffn=32, vocabulary=24, context=24
 )  # fmt: skip
-QUICK = {("systolic_ws", "opt1")}
+QUICK = {("systolic_ws", "opt1"), ("column", "opt4e")}
 """What the default tests run; a build takes a minute, so the others are slow."""
 
 ALL = [
@@ -54,10 +54,15 @@ def test_generates_the_same_text(
         predicted = play_schedule(
             schedule, machine, prompt=prompt, generate=3, position=0, repeat=1
         )
-        assert predicted.cycles == pytest.approx(result.counters["cycles"], rel=0.01)
+        cycles = result.counters["cycles"]
+        if array == "column":  # its beats take as long as the data say: the prediction is the most
+            assert cycles <= predicted.cycles
+        else:
+            assert predicted.cycles == pytest.approx(cycles, rel=0.01)
 
 
-def test_an_engine_that_runs_alone_only() -> None:
+def test_an_engine_that_runs_alone_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ENGINES["column"], "in_core", False)
     with pytest.raises(
         DesignError, match=r"'column' runs alone .*; use one of tree, cube, systolic_os"
     ):

@@ -18,7 +18,7 @@ from hw.core.config import CoreConfig
 from hw.core.counters import EVENTS, StepCounters
 from hw.core.embed import Embed
 from hw.core.kv import HeadFetch, KeyValueWriter
-from hw.core.program import Op
+from hw.core.program import Destination, Op, Program, Step
 from hw.core.sequencer import Sequencer
 from schedules.sequential import sequential
 from sim.golden import ops
@@ -342,3 +342,42 @@ class TestSequencer:
         heads = [(length, before) for length, before, head in passes if head]
         assert answers == [(before + length, 20 + k) for k, (length, before) in enumerate(heads)]
         assert max(switches) <= 4
+
+    @pytest.mark.parametrize("landed", range(1, 12))
+    def test_keys_and_values_are_fetched_once(self, landed) -> None:
+        """Whenever the last of them lands: also in the cycle in which a later step starts."""
+        steps = Program(
+            (
+                Step(name="kv", op=Op.MATMUL, fetch=True, destination=Destination.VALUE),
+                Step(name="q", op=Op.MATMUL, wait=False),
+                Step(name="next", op=Op.MATMUL, wait=False),
+                Step(name="end", op=Op.MATMUL, wait=False, layer_end=True),
+            ),
+            layer_start=0,
+        )
+        dut, fetched, started = Sequencer(CONFIG, steps), [], []
+
+        async def host(ctx) -> None:
+            ctx.set(dut.prompt, 1)
+            ctx.set(dut.layers, 1)
+            ctx.set(dut.start, 1)
+            await ctx.tick().until(dut.ready)
+            ctx.set(dut.start, 0)
+            busy, since = 0, 0
+            for cycle in range(60):
+                ctx.set(dut.step.ready, busy == 0)
+                ctx.set(dut.feeder_busy, busy > 0)
+                ctx.set(dut.writes_idle, since >= landed)
+                valid, ready, fetch = (
+                    await ctx.tick().sample(dut.step.valid, dut.step.ready, dut.fetch)
+                )[-3:]
+                if valid and ready:
+                    started.append(cycle)
+                since += bool(started)
+                busy = 3 if valid and ready else max(0, busy - 1)
+                if fetch:
+                    fetched.append(cycle)
+
+        simulate(dut, host)
+        assert len(started) == len(steps.steps)
+        assert len(fetched) == 1
