@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.gemm_cycles [--pe mac|opt1|opt2]``. Every array has 256 multipliers. The RTL streams all tiles
 of the product without a pause; every sum is compared with numpy's. SCALE-Sim's closed forms are those of a systolic
-array of 16 x 16, output-stationary (weight-stationary for ``systolic_ws``), without stalls and without registers: a
-lone tile of ``systolic_os`` takes 6 cycles more, which are those of the beat, the product, the sum and the collector.
+array of 16 x 16, output-stationary (weight-stationary for ``systolic_ws``), without stalls and without registers.
+``systolic_os`` has four PEs share a register of activations (``hop``): with one each, a lone tile would take 6 cycles
+more than SCALE-Sim says, which are those of the beat, the product, the sum and the collector.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,7 @@ SHAPES = {
     "cube": (4, 16, 4),
     "tree": (2, 32, 4),
 }
+OPTIONS: dict[str, dict[str, Any]] = {"systolic_os": {"hop": 4}}
 PRODUCTS = (Gemm(16, 16, 256), Gemm(64, 64, 256), Gemm(50, 70, 40), Gemm(128, 64, 1024))
 
 Tile = tuple[np.ndarray, np.ndarray]
@@ -52,7 +55,7 @@ def formula(engine: Engine, gemm: Gemm) -> int:
 
 
 def _compare(engine: Engine, gemm: Gemm, peer: int, folder: Path) -> bool:
-    """Print a product; whether the RTL took as long as the formula says."""
+    """Print a product; whether the RTL took as long as the formula says, and not longer than SCALE-Sim's."""
     rng = np.random.default_rng(1)
     x, w = rng.integers(-128, 128, (gemm.m, gemm.k)), rng.integers(-128, 128, (gemm.k, gemm.n))
     run = run_engine(engine, list(tiles_of(engine, x, w)), folder, cycles=10**7, once=True)
@@ -64,7 +67,7 @@ def _compare(engine: Engine, gemm: Gemm, peer: int, folder: Path) -> bool:
         f"{'' if run.cycles == ours else '  differs from the formula'}",
         flush=True,
     )
-    return run.cycles == ours
+    return run.cycles == ours and run.cycles <= peer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,7 +81,14 @@ def main(arguments: list[str] | None = None) -> int:
         if options.pe not in ENGINES[array].pes:
             continue
         tokens, reduce, outputs = SHAPES[array]
-        engine = make_engine(array, options.pe, tokens=tokens, reduce=reduce, outputs=outputs)
+        engine = make_engine(
+            array,
+            options.pe,
+            tokens=tokens,
+            reduce=reduce,
+            outputs=outputs,
+            **OPTIONS.get(array, {}),
+        )
         assert engine.macs == SIDE * SIDE
         dataflow = weight_stationary if array == "systolic_ws" else output_stationary
         with tempfile.TemporaryDirectory() as folder:

@@ -99,6 +99,7 @@ class Columns:
         *,
         name: str = "tree",
         cut: int = 0,
+        before: int = 0,
         enable: Value | None = None,
         compressor: str = "3:2",
     ) -> list[Value]:
@@ -110,6 +111,7 @@ class Columns:
         rows : 2 or more
         name : prefix of the signals
         cut : registers after every so many stages but the last; 0: none
+        before : stages that the addends have behind them, counted for ``cut``
         enable : of these registers
         compressor : one of ``COMPRESSORS``; registers are for "3:2" only
         """
@@ -117,9 +119,11 @@ class Columns:
         if compressor == "4:2":
             return self._halve(m, rows, name)
         columns = self._columns()
+        if cut and before and before % cut == 0:
+            columns = self._registers(m, columns, f"{name}_in", enable)
         for stage, height in enumerate(stage_heights(rows, self.height)):
             columns = self._stage(m, columns, height, f"{name}_{stage}")
-            if cut and (stage + 1) % cut == 0 and height > rows:
+            if cut and (before + stage + 1) % cut == 0 and height > rows:
                 columns = self._registers(m, columns, f"{name}_{stage}_held", enable)
         return _rows(columns, rows)
 

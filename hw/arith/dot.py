@@ -9,7 +9,7 @@ from hw.arith.adders import add, check_adder
 from hw.arith.columns import Columns, check_compressor
 from hw.arith.digits import DIGIT_BITS, ENCODINGS, check_bits, digit_count, unpack_digits
 from hw.arith.products import add_product
-from hw.unit import Unit
+from hw.unit import Unit, place
 
 __all__ = ["CarrySaveDot", "Multiplier"]
 
@@ -52,12 +52,10 @@ class _Products:
                     encoded_signed=self.x_signed, value_signed=self.w_signed, name=f"lane_{lane}",
                 )  # fmt: skip
 
-    def counted(self, width: int) -> Columns:
-        """The same addends as constants, to learn their number and weight before there is hardware."""
-        columns = Columns(width)
+    def add_constants(self, columns: Columns) -> None:
+        """The same addends as constants."""
         x, w = Const(0, self.lanes * self.lane_bits), Const(0, self.lanes * self.w_bits)
         self.add_to(Module(), columns, x, w)
-        return columns
 
     def sum_bits(self, constant: int) -> int:
         """Bits of the sum if half their range is added to it, which makes it positive.
@@ -85,12 +83,19 @@ class _Products:
         return key | ({} if signs == "ss" else {"g": signs})
 
 
+BLOCK = 16
+"""Lanes that a long :class:`CarrySaveDot` sums in a unit of its own, of which it has several."""
+
+
 class CarrySaveDot(Unit):
     """Sum of ``lanes`` products ``x * w`` as two rows.
 
     They are exact and all bits positive: ``s + c + bias = sum(x * w)``, and both rows may be extended with zeros.
     ``bias`` is ``-2**(out_bits - 1)`` and ``s + c`` less than ``2**out_bits``.
     :class:`hw.arith.saved.SavedAccumulate` adds the rows and the bias.
+
+    Four blocks and more of ``BLOCK`` lanes are units of the same kind, emitted once, whose rows are added together: a
+    level of adders or two more, and the text hardly grows with the lanes.
 
     Latency
     -------
@@ -130,13 +135,22 @@ class CarrySaveDot(Unit):
             encoding=encoding, digits=digits,
         )  # fmt: skip
         self.cut = cut
-        counted = products.counted(x_bits + w_bits + lanes.bit_length() + 4)
+        apart = lanes >= 4 * BLOCK and lanes % BLOCK == 0
+        self._blocks = [
+            CarrySaveDot(
+                lanes=BLOCK, x_bits=x_bits, w_bits=w_bits, x_signed=x_signed, w_signed=w_signed,
+                encoding=encoding, digits=digits, cut=cut,
+            )
+            for _ in range(lanes // BLOCK if apart else 0)
+        ]  # fmt: skip
+        counted = self._counted(x_bits + w_bits + lanes.bit_length() + 4)
         self.out_bits = products.sum_bits(counted.take_constant())
         self.bias = -1 << (self.out_bits - 1)
-        counted = products.counted(self.out_bits)
+        counted = self._counted(self.out_bits)
         counted.constant(-self.bias)
-        levels = counted.stages()
-        self.latency = (levels - 1) // cut if cut and levels else 0
+        self._before = self._blocks[0].levels if self._blocks else 0
+        self.levels = self._before + counted.stages()
+        self.latency = (self.levels - 1) // cut if cut and self.levels else 0
         ports = {
             "x": In(lanes * products.lane_bits),
             "w": In(lanes * w_bits),
@@ -147,15 +161,40 @@ class CarrySaveDot(Unit):
             ports["enable"] = In(1)
         super().__init__(wiring.Signature(ports), products.key | ({"c": cut} if cut else {}))
 
+    def _counted(self, width: int) -> Columns:
+        """The addends as constants, to learn their number and weight before there is hardware."""
+        columns = Columns(width)
+        if not self._blocks:
+            self._products.add_constants(columns)
+        for block in self._blocks:
+            _add_rows(columns, block, Const(0, block.out_bits), Const(0, block.out_bits))
+        return columns
+
     def elaborate(self, platform) -> Module:
         m = Module()
         columns = Columns(self.out_bits)
-        self._products.add_to(m, columns, self.x, self.w)
-        columns.constant(-self.bias)
         enable = self.enable if self.latency else None
-        s, c = columns.reduce(m, cut=self.cut, enable=enable)
+        if not self._blocks:
+            self._products.add_to(m, columns, self.x, self.w)
+        for n, block in enumerate(self._blocks):
+            place(m, f"block_{n}", block)
+            m.d.comb += [
+                block.x.eq(self.x.word_select(n, len(block.x))),
+                block.w.eq(self.w.word_select(n, len(block.w))),
+            ]
+            if block.latency:
+                m.d.comb += block.enable.eq(enable)
+            _add_rows(columns, block, block.s, block.c)
+        columns.constant(-self.bias)
+        s, c = columns.reduce(m, cut=self.cut, before=self._before, enable=enable)
         m.d.comb += [self.s.eq(s), self.c.eq(c)]
         return m
+
+
+def _add_rows(columns: Columns, block: CarrySaveDot, s: Value, c: Value) -> None:
+    columns.add(s)
+    columns.add(c)
+    columns.constant(block.bias)
 
 
 class Multiplier(Unit):

@@ -1,6 +1,6 @@
 """Output-stationary arrays: every sum stays in its PE, operands move to a neighbour or are broadcast along a row."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from hw.arith.digits import digit_count
 from hw.arrays.engine import Engine, Resources, accumulator_bits, skew
@@ -24,7 +24,7 @@ class SystolicOsArray(Engine):
 
     Latency
     -------
-    ``outputs + stages + levels + 2``: the beat's register, the skew of the last output, a PE
+    ``ceil(outputs / hop) + stages + levels + 2``: the beat's register, the skew of the last output, a PE
     (operands, products, accumulator), the OR tree of ``levels`` over ``merge`` rows each; then the
     resolving adder.
 
@@ -34,6 +34,8 @@ class SystolicOsArray(Engine):
         With ``mac``: registers behind the products of a PE, for synthesis to retime (see
         :class:`hw.arrays.tree.TreeArray`); by default one for the products and one for every two
         levels of adders.
+    hop : int
+        PEs of a row that share an activation's register, by default 1: a larger number shortens the skew.
     merge : int
         Results that a level of the OR tree merges.
     cut : int
@@ -45,29 +47,32 @@ class SystolicOsArray(Engine):
     array = "systolic_os"
     pes = ("mac", "opt1", "opt2")
     template = "arrays/systolic_os.sv.j2"
-    broadcast: ClassVar[bool] = False
-    """Activations reach all outputs of a row at once."""
 
     def __init__(
-        self, *, tokens: int, reduce: int, pe: str = "mac", stages: int | None = None,
-        merge: int = 16, cut: int = 3, **common: Any,
+        self, *, tokens: int, reduce: int, outputs: int, pe: str = "mac", stages: int | None = None,
+        hop: int = 1, merge: int = 16, cut: int = 3, **common: Any,
     ) -> None:  # fmt: skip
         if stages is None:
             stages = 1 + ((reduce - 1).bit_length() + 1) // 2
         if stages < 1:
             raise ValueError(f"stages must be at least 1, not {stages!r}")
+        if hop < 1:
+            raise ValueError(f"hop must be at least 1, not {hop!r}")
         if merge < 2:
             raise ValueError(f"merge must be at least 2, not {merge!r}")
         if cut < 0:
             raise ValueError(f"cut must be 0 or more, not {cut!r}")
-        self.merge = merge
+        self.hop, self.merge = min(hop, outputs), merge
         self.levels: list[int] = []
         left = tokens
         while left > 1:
             left = -(-left // merge)
             self.levels.append(left)
         key: dict[str, int | str] = {"s": stages} if pe == "mac" else {"c": cut}
-        super().__init__(tokens=tokens, reduce=reduce, pe=pe, key=key | {"m": merge}, **common)
+        key["m"] = merge
+        if self.hop > 1:
+            key["h"] = self.hop
+        super().__init__(tokens=tokens, reduce=reduce, outputs=outputs, pe=pe, key=key, **common)
         self._parts = None
         if pe != "mac":
             self._parts = self.carry_save(reduce, cut=cut, encoders=reduce)
@@ -77,7 +82,7 @@ class SystolicOsArray(Engine):
     @property
     def phases(self) -> int:
         """Cycles over which a row's outputs are spread."""
-        return 1 if self.broadcast else self.outputs
+        return -(-self.outputs // self.hop)
 
     @property
     def latency(self) -> int:
@@ -106,11 +111,9 @@ class SystolicOsArray(Engine):
             lane_bits, word = self.x_bits, self.acc_bits
             adders = (self.reduce - 1) * (self.x_bits + self.w_bits + 1)
             held = (self.stages - 1) * dot
-        hops = self.reduce * (self.w_bits + lane_bits // (self.outputs if self.broadcast else 1))
+        hops = self.reduce * (self.w_bits + lane_bits // self.hop)
         waiting = skew(self.tokens, self.reduce * self.x_bits)
-        if not self.broadcast:
-            waiting += skew(self.outputs, self.reduce * self.w_bits)
-            waiting += skew(self.outputs, self.acc_bits)
+        waiting += self.hop * skew(self.phases, self.reduce * self.w_bits + self.acc_bits)
         collected = (sum(self.levels) + 1) * self.outputs * word
         return Resources(
             dsp=0 if parts else self.macs,
@@ -131,7 +134,8 @@ class SystolicOsArray(Engine):
             "levels": self.levels,
             "merge": self.merge,
             "together": together,
-            "broadcast": self.broadcast,
+            "hop": self.hop,
+            "phases": self.phases,
             "parts_of": self._parts,
         }
         return found if self._parts else found | self.dot_context(self.reduce)
@@ -153,4 +157,6 @@ class MatrixArray(SystolicOsArray):
     """
 
     array = "matrix"
-    broadcast = True
+
+    def __init__(self, *, outputs: int, **options: Any) -> None:
+        super().__init__(outputs=outputs, hop=max(1, outputs), **options)

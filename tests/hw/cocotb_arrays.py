@@ -31,6 +31,8 @@ CARRY_SAVE_OPTIONS: dict[str, list[dict[str, Any]]] = {
     ],
     "opt2": [{"encoding": "csd", "group": 2}, {"x_bits": 4, "w_bits": 6}],
 }
+# Of systolic_os: shapes whose PEs share registers in twos and threes, with a rest and without.
+HOPS = [((2, 3, 7), {"hop": 2}), ((3, 1, 6), {"hop": 3}), ((1, 2, 4), {"hop": 9})]
 # Of the digit-serial PEs: shape, PE, its parameters.
 SERIAL: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
     ((1, 1, 1), "opt4c", {}),
@@ -66,6 +68,11 @@ def devices(*, carry_save: bool) -> dict[str, Engine]:
                     options = [*options, {"cut": 1}]
             for shape, own in [(s, {}) for s in shapes] + [(single, own) for own in options]:
                 found |= _device(array, pe, shape, own)
+    if carry_save:  # lanes in blocks, and registers of every kind between and after their levels
+        for cut in (2, 3):
+            found |= _device("tree", "opt1", (1, 64, 1), {"x_bits": 4, "w_bits": 4, "cut": cut})
+    for shape, own in HOPS:
+        found |= _device("systolic_os", "opt1" if carry_save else "mac", shape, own)
     return found
 
 

@@ -20,7 +20,17 @@ READ = {
     name: engine
     for name, engine in (DEVICES | devices(carry_save=True)).items()
     if name.endswith(
-        ("_2_8_8", "_3_5_7", "_1_1_1", "_2_3_3", "inside", "array", "64_adderkogge_stone")
+        (
+            "_2_8_8",
+            "_3_5_7",
+            "_1_1_1",
+            "_2_3_3",
+            "inside",
+            "array",
+            "64_adderkogge_stone",
+            "hop2",
+            "hop9",
+        )
     )
 }
 """What tools read: every array and PE, some of their parameters."""

@@ -35,6 +35,7 @@ def _netlist(name: str, texts: tuple[str, ...]) -> dict[str, Any]:
             (Path(folder) / f"{n}.sv").write_text(text)
         commands = [f"read_verilog -sv {n}.sv" for n in range(len(texts))] + [
             f"synth -flatten -noabc -noalumacc -top {name}",
+            "delete t:$scopeinfo",
             "write_json n.json",
         ]
         (Path(folder) / "n.ys").write_text("\n".join(commands))

@@ -248,7 +248,7 @@ def lanes_of(seed: int, lanes: int, bits: int, count: int = 200) -> np.ndarray:
 class TestCarrySave:
     @pytest.mark.parametrize("encoding", PRODUCTS)
     @pytest.mark.parametrize(
-        ("lanes", "x_bits", "w_bits"), [(1, 8, 8), (5, 8, 8), (3, 5, 9), (7, 4, 4)]
+        ("lanes", "x_bits", "w_bits"), [(1, 8, 8), (5, 8, 8), (3, 5, 9), (7, 4, 4), (64, 4, 3)]
     )
     def test_exact_rows(self, encoding: str, lanes: int, x_bits: int, w_bits: int) -> None:
         """They may be extended with zeros: their plain sum and the bias are the number, at every extreme."""
