@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from designs.errors import DesignError
+from designs.weight_format import INT8, WeightFormat
 
 __all__ = [
     "FORMATS", "Activation", "Dimensions", "LazyLayers", "ModelShape", "Observed", "QuantLayer",
@@ -32,7 +33,7 @@ FORMATS = {"w8a8": "int8 weights per output channel, int8 activations per tensor
 ACTIVATIONS = ("gelu",)
 """Kinds of gated activation, the keys of ``sim.golden.ops.GATE_TABLE``."""
 
-_ARCHIVE_VERSION = 1
+_ARCHIVE_VERSION = 2
 
 
 class Dimensions(Protocol):
@@ -153,12 +154,14 @@ class QuantLinear(_Value):
     bias : int32 [n], in the scale of the accumulator; small enough that no sum leaves 32 bits.
     multiplier : uint16 [n]
     shift : uint8 [n], 1 to 63
+    format : how the weight is stored; it holds it without loss.
     """
 
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
     multiplier: NDArray[np.uint16]
     shift: NDArray[np.uint8]
+    format: WeightFormat = INT8
 
     def __post_init__(self) -> None:
         _array("weight", self.weight, np.int8, (None, None))
@@ -174,6 +177,8 @@ class QuantLinear(_Value):
             raise DesignError(
                 f"a linear layer of {k} inputs can reach {reach}, which is more than 32 bits"
             )
+        if self.format != INT8:
+            self.format.check("a linear layer", self.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -468,7 +473,7 @@ def load(path: Path, keep: int | None = None) -> QuantModel:
 
 
 _PARTS: dict[str, Callable[..., Any]] = {
-    kind.__name__: kind for kind in (QuantNorm, QuantLinear, Scaling, Activation)
+    kind.__name__: kind for kind in (QuantNorm, QuantLinear, Scaling, Activation, WeightFormat)
 }
 
 

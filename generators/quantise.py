@@ -1,8 +1,9 @@
 """From float weights and calibration to the integers of a design.
 
 The arithmetic that these integers feed is ``sim/golden/ops.py``; the factors are those of
-``docs/architecture.md``, section 4. Weights are symmetric int8 per output channel; activations have
-one static scale per tensor, from what calibration saw.
+``docs/architecture.md``, section 4. Weights are symmetric int8 per output channel, of which a
+compressed format holds some only (``generators/compress.py``); activations have one static scale per
+tensor, from what calibration saw.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from designs.quantised import (
     Ranges,
     Scaling,
 )
+from designs.weight_format import INT8, WeightFormat
+from generators.compress import Compression, compress
 
 __all__ = [
     "QuantiseOptions", "check_activation", "quantise", "random_quantised", "scaling", "scalings",
@@ -78,9 +81,10 @@ def quantise(
     ranges: Ranges,
     options: QuantiseOptions | None = None,
     *,
+    compression: Compression | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> QuantModel:
-    """Quantise a float model to W8A8.
+    """Quantise a float model: int8 activations, weights in the formats of ``compression``.
 
     Parameters
     ----------
@@ -88,15 +92,18 @@ def quantise(
     card : the model.
     ranges : what its tensors held over the calibration text (``sim.calibrate.observe_ranges``).
     options : how scales are chosen.
+    compression : how weights are stored; int8, all of them, if None.
     progress : told how many layers are done, of how many.
 
     Raises
     ------
     DesignError
-        If the activation is not supported, calibration lacks a tensor, or a factor is out of range.
+        If the activation is not supported, calibration lacks a tensor, a factor is out of range, or
+        weights do not fit their format.
     """
     check_activation(card)
-    return _Quantiser(weights, card, ranges, options or QuantiseOptions()).model(progress)
+    chosen = options or QuantiseOptions(), compression or Compression()
+    return _Quantiser(weights, card, ranges, *chosen).model(progress)
 
 
 def check_activation(card: ModelCard) -> None:
@@ -111,9 +118,15 @@ class _Quantiser:
     """One model on its way to integers; ``scales`` fills as tensors get theirs."""
 
     def __init__(
-        self, weights: Weights, card: ModelCard, ranges: Ranges, options: QuantiseOptions
+        self,
+        weights: Weights,
+        card: ModelCard,
+        ranges: Ranges,
+        options: QuantiseOptions,
+        compression: Compression,
     ) -> None:
         self.weights, self.card, self.ranges, self.options = weights, card, ranges, options
+        self.compression = compression
         stream = ["embed", *(f"h{i}.add_{n}" for i in range(card.layers) for n in (1, 2))]
         peak = max(ranges[name].peak for name in stream)
         tables = max(float(np.abs(self.tensor(t)).max()) for t in ("wte.weight", "wpe.weight"))
@@ -139,7 +152,7 @@ class _Quantiser:
             shape=ModelShape.of(card),
             layers=tuple(layers),
             ln_f=ln_f,
-            head=_linear("lm_head", head * smooth[:, None], 0.0, self.scales["ln_f"], out),
+            head=self.linear("lm_head", "ln_f", head, 0.0, out, smooth),
             wte=_int16(self.tensor("wte.weight") / residual),
             wpe=_int16(self.tensor("wpe.weight") / residual),
             scales=self.scales,
@@ -157,9 +170,7 @@ class _Quantiser:
         for name in ("k", "v", "q", "context", "gelu"):
             scales[f"{h}.{name}"] = self.scale(self.ranges[f"{h}.{name}"])
         qkv = {
-            name: _linear(
-                f"{h}.{name}", w * smooth_1[:, None], b, scales[f"{h}.ln_1"], scales[f"{h}.{name}"]
-            )
+            name: self.linear(f"{h}.{name}", f"{h}.ln_1", w, b, scales[f"{h}.{name}"], smooth_1)
             for name, w, b in (("k", w_k, b_k), ("v", w_v, b_v), ("q", w_q, b_q))
         }
         smooth_2 = self.smooth(f"{h}.ln_2", w_1)
@@ -171,30 +182,59 @@ class _Quantiser:
             **qkv,
             scores=scaling(score / SCORE_STEP, f"{h}.scores"),
             context=scaling(scales[f"{h}.v"] / scales[f"{h}.context"], f"{h}.context", bits=15),
-            proj=_linear(
+            proj=self.linear(
                 f"{h}.proj",
+                f"{h}.context",
                 self.tensor(f"h.{i}.attn.c_proj.weight"),
                 self.tensor(f"h.{i}.attn.c_proj.bias"),
-                scales[f"{h}.context"],
                 residual,
             ),
             ln_2=ln_2,
-            fc1=_linear(
+            fc1=self.linear(
                 f"{h}.fc1",
-                w_1 * smooth_2[:, None],
+                f"{h}.ln_2",
+                w_1,
                 self.tensor(f"h.{i}.mlp.c_fc.bias"),
-                scales[f"{h}.ln_2"],
                 GATE_STEP,
+                smooth_2,
             ),
             activation=Activation(gelu.multiplier, gelu.shift, "gelu"),
-            fc2=_linear(
+            fc2=self.linear(
                 f"{h}.fc2",
+                f"{h}.gelu",
                 self.tensor(f"h.{i}.mlp.c_proj.weight"),
                 self.tensor(f"h.{i}.mlp.c_proj.bias"),
-                scales[f"{h}.gelu"],
                 residual,
             ),
         )
+
+    def linear(
+        self,
+        what: str,
+        source: str,
+        weight: Floats,
+        bias: Floats | float,
+        scale_out: float,
+        smooth: Floats | float = 1.0,
+    ) -> QuantLinear:
+        """Quantise a linear layer [k, n] behind the tensor ``source``, which was divided by ``smooth``."""
+        k, n = weight.shape
+        smooth = np.broadcast_to(np.asarray(smooth, np.float64), (k,))
+        weight = weight * smooth[:, None]
+        bias = np.broadcast_to(np.asarray(bias, np.float64), (n,))
+        scale_in, stream = self.scales[source], self.compression.stream
+        least = _least_scale(what, k, bias, scale_in, scale_out)
+        form = self.compression.of(what)
+        if form == INT8 == stream:
+            scale = np.maximum(np.abs(weight).max(axis=0) / 127, least)
+            integers = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
+        else:
+            inputs = self.ranges[source].rows.reshape(-1, k) / smooth
+            integers, scale = compress(
+                what, weight, form, self.compression.method, inputs, least,
+                limit=form.limit_in(stream),
+            )  # fmt: skip
+        return _linear(what, integers, scale, bias, scale_in, scale_out, form)
 
     def norm(self, name: str, source: str, smooth: Floats) -> QuantNorm:
         """A norm whose feature ``j`` is divided by ``smooth[j]``."""
@@ -269,25 +309,34 @@ def scaling(factor: float, what: str, bits: int = 16) -> Scaling:
     return Scaling(int(multiplier[0]), int(shift[0]))
 
 
-def _linear(
-    what: str, weight: Floats, bias: Floats | float, scale_in: float, scale_out: float
-) -> QuantLinear:
-    """Quantise a linear layer: weight [k, n], bias [n]."""
-    k, n = weight.shape
-    bias = np.broadcast_to(np.asarray(bias, np.float64), (n,))
+def _least_scale(what: str, k: int, bias: Floats, scale_in: float, scale_out: float) -> Floats:
+    """The least scale of each output's weights, [n]: the bias must fit into the accumulator.
+
+    And never so small that the factor needs a longer shift (such a channel adds nothing).
+    """
     room = 2**31 - 1 - k * PRODUCT
     if room < 1:
         raise DesignError(f"{what}: {k} inputs can overflow 32-bit accumulators")
-    # The scale of a channel's weights: its largest, but large enough for the bias to fit, and never
-    # so small that the factor needs a longer shift (such a channel adds nothing).
-    scale = np.maximum(np.abs(weight).max(axis=0) / 127, np.abs(bias) / (scale_in * room))
-    scale = np.maximum(scale, scale_out / scale_in * 2.0**-40)
+    return np.maximum(np.abs(bias) / (scale_in * room), scale_out / scale_in * 2.0**-40)
+
+
+def _linear(
+    what: str,
+    weight: NDArray[np.int8],
+    scale: Floats,
+    bias: Floats,
+    scale_in: float,
+    scale_out: float,
+    form: WeightFormat,
+) -> QuantLinear:
+    """A linear layer of integers [k, n], whose steps are ``scale`` [n]."""
     multiplier, shift = scalings(scale * (scale_in / scale_out), what)
     return QuantLinear(
-        weight=np.clip(np.rint(weight / scale), -127, 127).astype(np.int8),
+        weight=weight,
         bias=np.rint(bias / (scale * scale_in)).astype(np.int32),
         multiplier=multiplier.astype(np.uint16),
         shift=shift.astype(np.uint8),
+        format=form,
     )
 
 

@@ -35,6 +35,7 @@ from hwgen.show import (
 from schedules.errors import ScheduleError
 
 if TYPE_CHECKING:
+    from generators.compress import Compression
     from generators.liberty import Liberty
 
 OK, CHECK_FAILED, ASKED_WRONGLY, TOOL_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -75,6 +76,32 @@ Quiet = Annotated[
 ]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that hwgen build wrote.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+Weights = Annotated[
+    str, typer.Option(metavar="int8|int4", help="Bits of a weight; those of int4 share factors.")
+]
+Group = Annotated[
+    int | None,
+    typer.Option(
+        metavar="32|64|128", help="Inputs that share a factor, of int4 weights.  [default: 64]"
+    ),
+]
+SparsityOption = Annotated[
+    str,
+    typer.Option(
+        "--sparsity", metavar="dense|N:M", help="Keep N of M weights: 2:4, 1:4, 2:8, 4:8, 8:16."
+    ),
+]
+Share = Annotated[
+    int | None,
+    typer.Option(metavar="1|2", help="Outputs that keep weights of the same inputs.  [default: 1]"),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        metavar="gptq|wanda|magnitude|keep",
+        help="How weights are pruned and rounded; keep: the checkpoint is sparse.  [default: gptq]",
+    ),
+]
 
 
 @app.callback()
@@ -315,13 +342,37 @@ def perplexity(
     text: Annotated[
         Path | None, typer.Option(help="Text file instead of the committed held-out text.")
     ] = None,
+    weights: Weights = "int8",
+    group: Group = None,
+    sparsity: SparsityOption = "dense",
+    share: Share = None,
+    method: Method = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare the quantised model with the float one on a held-out text."""
+    """Compare the quantised model, and a compressed one, with the float one on a held-out text."""
     from hwgen.evaluate import perplexity as run
 
-    show_perplexity(console, run(model, console, weights_from=weights_from, text=text))
+    asked = _compression(weights, group, sparsity, share, method)
+    found = run(model, console, weights_from=weights_from, text=text, compression=asked)
+    show_perplexity(console, found)
+
+
+def _compression(
+    weights: str, group: int | None, sparsity: str, share: int | None, method: str | None
+) -> Compression | None:
+    """How weights are stored; None for plain int8."""
+    from designs.weight_format import INT8, WeightFormat
+    from generators.compress import METHODS, Compression
+
+    form = WeightFormat.parse(weights, group, sparsity, share)
+    if method is not None and method not in METHODS:
+        raise DesignError(catalogue.unknown("method", method, list(METHODS)))
+    if form == INT8:
+        if method is not None:
+            raise DesignError("--method is of --weights int4 and of --sparsity")
+        return None
+    return Compression(form, method or next(iter(METHODS)))
 
 
 @app.command()

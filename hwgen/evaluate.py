@@ -17,12 +17,29 @@ from designs.progress import Progress
 from designs.tokenizer import Tokenizer, tokenizer_for
 
 if TYPE_CHECKING:
+    from generators.compress import Compression
     from generators.digit_statistics import Beat, Tally
     from generators.weights import Calibration
-    from sim.perplexity import Comparison
+    from sim.golden.perplexity import Perplexity
 
 CALIBRATION = catalogue.ROOT / "texts" / "kjv-calibration.txt"
 HELD_OUT = catalogue.ROOT / "texts" / "kjv-heldout.txt"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What one way to store the weights of a model gives.
+
+    Attributes
+    ----------
+    name : ``float`` or a format
+    perplexity : over the text
+    weight_bytes : of all matrices that a token is multiplied with, headers not included
+    """
+
+    name: str
+    perplexity: Perplexity
+    weight_bytes: float
 
 
 def perplexity(
@@ -31,8 +48,9 @@ def perplexity(
     *,
     weights_from: Path | None = None,
     text: Path | None = None,
-) -> Comparison:
-    """Measure the float and the integer model over a text.
+    compression: Compression | None = None,
+) -> list[Quality]:
+    """Measure the float model, the int8 one and a compressed one over a text.
 
     Parameters
     ----------
@@ -44,16 +62,20 @@ def perplexity(
         A Hugging Face folder, instead of the weights (and the tokenizer) that come with the model.
     text : Path, optional
         A text file; the committed held-out text if left out.
+    compression : Compression, optional
+        How the weights of the last one are stored; without it there are two.
 
     Raises
     ------
     DesignError
-        If the model has no tokenizer or no weights, or its checkpoint or the text is faulty.
+        If the model has no tokenizer or no weights, its checkpoint or the text is faulty, or weights do
+        not fit the format.
     """
+    from generators.compress import matrices, stored_bytes
     from generators.quantise import quantise
     from generators.weights import calibration_tokens
     from sim.calibrate import observe_ranges
-    from sim.perplexity import compare_perplexity
+    from sim.perplexity import compare_perplexity, golden_perplexity
 
     card, own = find_model(model)
     folder = weights_from or own
@@ -69,8 +91,27 @@ def perplexity(
         ranges = observe_ranges(weights, card, known, progress=progress.advance)
     with progress.step("quantise", "int8 weights, int8 activations"):
         integers = quantise(weights, card, ranges, progress=progress.advance)
+    smaller = None
+    if compression is not None:
+        with progress.step("compress", str(compression)):
+            smaller = quantise(
+                weights, card, ranges, compression=compression, progress=progress.advance
+            )
     with progress.step("evaluate", f"{len(tokens):,} tokens"):
-        return compare_perplexity(integers, weights, card, tokens, progress=progress.advance)
+        both = compare_perplexity(integers, weights, card, tokens, progress=progress.advance)
+    count = sum(part.weight.size for _, part in matrices(integers))
+    found = [
+        Quality("float", both.reference, 4.0 * count),
+        Quality("int8", both.golden, stored_bytes(integers)),
+    ]
+    if smaller is not None:
+        with progress.step("evaluate", str(compression)):
+            measured = golden_perplexity(
+                smaller, tokens, window=card.context, stride=max(1, card.context // 2),
+                progress=progress.advance,
+            )  # fmt: skip
+        found.append(Quality(str(compression), measured, stored_bytes(smaller)))
+    return found
 
 
 def _tokens(tokenizer: Tokenizer, path: Path) -> Sequence[int]:

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from generators.digit_statistics import Tally
     from generators.report import Point, Report
     from generators.synth import SynthesisResult
-    from hwgen.evaluate import DigitStatistics
-    from sim.perplexity import Comparison
+    from hwgen.evaluate import DigitStatistics, Quality
     from sim.run import SimResult
 
 
@@ -93,16 +92,25 @@ def show_simulation(console: Console, result: SimResult) -> None:
     console.facts(facts)
 
 
-def show_perplexity(console: Console, found: Comparison) -> None:
-    """Print two perplexities beside each other."""
+def show_perplexity(console: Console, found: list[Quality]) -> None:
+    """Print perplexities beside each other, against the first one."""
+    first = found[0]
+    weights = first.weight_bytes / 4
     console.table(
-        ["model", "perplexity", "bits/token", "tokens"],
+        ["weights", "perplexity", "against float", "bits/token", "tokens", "kB", "bits/weight"],
         [
-            [name, f"{value.perplexity:.4f}", f"{value.bits:.4f}", value.tokens]
-            for name, value in (("float", found.reference), ("integers", found.golden))
+            [
+                row.name,
+                f"{row.perplexity.perplexity:.4f}",
+                f"{100 * (row.perplexity.perplexity / first.perplexity.perplexity - 1):+.2f} %",
+                f"{row.perplexity.bits:.4f}",
+                row.perplexity.tokens,
+                f"{row.weight_bytes / 1e3:,.1f}",
+                f"{8 * row.weight_bytes / weights:.3f}",
+            ]
+            for row in found
         ],
     )
-    console.say(f"perplexity of the integers against the float model: {found.worse_percent:+.2f} %")
 
 
 def show_digits(console: Console, found: DigitStatistics, layers: bool) -> None:

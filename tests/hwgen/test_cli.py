@@ -128,6 +128,24 @@ class TestAskedWrongly:
             ),
             (["perplexity", "tiny-gtp2"], "did you mean tiny-gpt2?"),
             (["perplexity", "gpt2"], "model gpt2 comes without a tokenizer"),
+            (["perplexity", "tiny-gpt2", "--weights", "int5"], "weights are int8 or int4, not"),
+            (
+                ["perplexity", "tiny-gpt2", "--sparsity", "4:2"],
+                "sparsity 4:2 keeps more than there",
+            ),
+            (
+                ["perplexity", "tiny-gpt2", "--sparsity", "3:4"],
+                "sparsity 3:4 is not known; known are",
+            ),
+            (
+                ["perplexity", "tiny-gpt2", "--sparsity", "half"],
+                "sparsity is dense or like 2:4, not",
+            ),
+            (["perplexity", "tiny-gpt2", "--group", "64"], "int8 weights have no factors"),
+            (
+                ["perplexity", "tiny-gpt2", "--sparsity", "2:4", "--method", "gtpq"],
+                "did you mean gptq?",
+            ),
             (["digits", "tiny-gtp2"], "did you mean tiny-gpt2?"),
             (["digits", "gpt2"], "model gpt2 comes without weights; give a folder by --weights-"),
             (

@@ -1,0 +1,226 @@
+"""From float weights to integers of a compressed format: what is left out, and how the rest is rounded.
+
+Three methods, by what they know of a layer's inputs X: ``magnitude`` nothing (the smallest weights go,
+the others are rounded to the nearest); ``wanda`` the size of each input (a weight counts as
+``|w| * ||x||``; Sun et al. 2023, arXiv 2306.11695); ``gptq`` their correlations: weights go, and are
+rounded, input by input, and the inputs to come make up for the error (Frantar and Alistarh 2023,
+arXiv 2301.00774; Frantar et al. 2022, arXiv 2210.17323). ``keep`` leaves out nothing by itself: the
+checkpoint must have the zeros already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from designs.errors import DesignError
+from designs.quantised import QuantLinear, QuantModel
+from designs.weight_format import FACTORS, INT8, WeightFormat
+
+__all__ = ["METHODS", "Compression", "compress", "matrices", "stored_bytes"]
+
+METHODS = {
+    "gptq": "second order: later inputs make up for what is pruned and rounded",
+    "wanda": "pruned by weight times size of the input, rounded to nearest",
+    "magnitude": "pruned by weight, rounded to nearest",
+    "keep": "not pruned: the checkpoint is sparse already; rounded to nearest",
+}
+"""How weights are chosen and rounded, with one line each for people."""
+
+LINEARS = ("k", "v", "q", "proj", "fc1", "fc2")
+"""The weight matrices of a layer, in the order of the stream."""
+
+Floats = NDArray[np.float64]
+
+_DAMPING = 0.01
+"""Added to the correlations' diagonal, of its mean: few samples do not decide everything."""
+
+_BATCH = 128
+"""Inputs after which an error reaches those behind them; a multiple of every group and M."""
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How the weights of a model are stored.
+
+    Parameters
+    ----------
+    stream : the format that the circuit decodes.
+    method : one of `METHODS`.
+    tensors : other formats, by tensor (``lm_head``, ``fc2``, or ``h3.fc2`` of one layer).
+    """
+
+    stream: WeightFormat = INT8
+    method: str = "gptq"
+    tensors: Mapping[str, WeightFormat] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise DesignError(
+                f'method "{self.method}" is not known; known are {", ".join(METHODS)}'
+            )
+
+    def of(self, what: str) -> WeightFormat:
+        """The format of a tensor such as ``h3.fc2``."""
+        return self.tensors.get(what, self.tensors.get(what.rpartition(".")[2], self.stream))
+
+    def __str__(self) -> str:
+        parts = [f"{self.stream} {self.method}"]
+        return ", ".join([*parts, *(f"{name} {form}" for name, form in self.tensors.items())])
+
+
+def matrices(model: QuantModel) -> Iterator[tuple[str, QuantLinear]]:
+    """Every weight matrix of a model, by its name."""
+    for i, layer in enumerate(model.layers):
+        for name in LINEARS:
+            yield f"h{i}.{name}", getattr(layer, name)
+    yield "lm_head", model.head
+
+
+def stored_bytes(model: QuantModel) -> float:
+    """Bytes of all matrices in their formats, with indices and factors."""
+    return sum(p.weight.size * p.format.bits_per_weight() / 8 for _, p in matrices(model))
+
+
+def compress(
+    what: str,
+    weight: Floats,
+    fmt: WeightFormat,
+    method: str,
+    inputs: Floats,
+    least: Floats,
+    limit: int | None = None,
+) -> tuple[NDArray[np.int8], Floats]:
+    """Choose, scale and round the weights of a linear layer.
+
+    Parameters
+    ----------
+    what : its name, for messages.
+    weight : [k, n].
+    fmt : what its integers must be storable in.
+    method : one of `METHODS`.
+    inputs : what it is multiplied with, a sample of rows [samples, k].
+    least : [n], scales are at least so large.
+    limit : the largest magnitude of an integer, that of the format if None.
+
+    Returns
+    -------
+    weight : int8 [k, n]
+    scale : [n]: the real value of one step.
+
+    Raises
+    ------
+    DesignError
+        If k does not fit the format, or nothing may be pruned and the weights are not sparse.
+    """
+    fmt.check_reduction(what, weight.shape[0])
+    limit = limit or fmt.limit
+    given = None  # zeros that a sparse checkpoint brings with it
+    if fmt.sparse:
+        if method == "keep":
+            fmt.check_sparsity(what, weight)
+        blocks = fmt.used(weight).reshape(-1, fmt.m, weight.shape[1])
+        if (blocks.sum(axis=1) <= fmt.n).all():
+            given = blocks.reshape(weight.shape)
+    if method == "gptq":
+        return _second_order(weight, fmt, inputs, least, limit, given)
+    sizes = np.sqrt(np.square(inputs).sum(axis=0)) if method == "wanda" else np.ones(len(weight))
+    kept = _kept(np.abs(weight) * sizes[:, None], fmt) if given is None else given
+    weight = np.where(kept, weight, 0.0)
+    scale = np.maximum(np.abs(weight).max(axis=0) / limit, least)
+    levels = _Levels(fmt, scale, limit)
+    rounded = np.empty(weight.shape, np.int8)
+    step = fmt.group or len(weight)
+    for start in range(0, len(weight), step):
+        part = slice(start, start + step)
+        levels.choose(weight[part], np.ones((step, 1)))
+        rounded[part] = levels.round(weight[part])
+    return rounded, scale
+
+
+def _kept(score: Floats, fmt: WeightFormat) -> NDArray[np.bool_]:
+    """The N of M weights with the largest scores; of equal ones, the first."""
+    if not fmt.sparse:
+        return np.ones(score.shape, np.bool_)
+    blocks = fmt.shared(score).reshape(-1, fmt.m, score.shape[1])
+    order = np.argsort(-blocks, axis=1, kind="stable")[:, : fmt.n]
+    kept = np.zeros(blocks.shape, np.bool_)
+    np.put_along_axis(kept, order, True, axis=1)
+    return kept.reshape(score.shape)
+
+
+class _Levels:
+    """The integers that weights can become, in a group of inputs: multiples of a factor for each output."""
+
+    def __init__(self, fmt: WeightFormat, scale: Floats, limit: int) -> None:
+        self._scale, self._four = scale, fmt.bits == 4
+        self._most = 7 if self._four else limit
+        self._factor: Floats = np.ones_like(scale)
+
+    def choose(self, weight: Floats, importance: Floats) -> None:
+        """Take the factors with the least squared error over a group; both [group, n]."""
+        if not self._four:
+            return
+        best = np.full(self._scale.shape, np.inf)
+        for factor in range(FACTORS, 0, -1):
+            step = factor * self._scale
+            near = np.clip(np.rint(weight / step), -self._most, self._most) * step
+            error = (np.square(weight - near) * importance).sum(axis=0)
+            better = error < best
+            best = np.where(better, error, best)
+            self._factor = np.where(better, factor, self._factor)
+
+    def round(self, weight: Floats) -> NDArray[np.int8]:
+        """The integers nearest to weights [..., n]."""
+        step = self._factor * self._scale
+        return (np.clip(np.rint(weight / step), -self._most, self._most) * self._factor).astype(
+            np.int8
+        )
+
+
+def _second_order(
+    weight: Floats,
+    fmt: WeightFormat,
+    inputs: Floats,
+    least: Floats,
+    limit: int,
+    given: NDArray[np.bool_] | None,
+) -> tuple[NDArray[np.int8], Floats]:
+    """Input by input: round, and let the inputs behind it make up for the error."""
+    k, n = weight.shape
+    spread = _spread(inputs)
+    ease = np.square(np.diagonal(spread))  # of making up for an error: it costs error**2 / ease
+    weight = weight.copy()
+    kept = _kept(np.square(weight) / ease[:, None], fmt) if given is None else given
+    scale = np.maximum(np.abs(np.where(kept, weight, 0.0)).max(axis=0) / limit, least)
+    levels = _Levels(fmt, scale, limit)
+    rounded = np.zeros((k, n), np.int8)
+    for start in range(0, k, _BATCH):
+        end = min(start + _BATCH, k)
+        errors = np.zeros((end - start, n))
+        for j in range(start, end):
+            if fmt.sparse and given is None and j % fmt.m == 0:
+                block = slice(j, j + fmt.m)
+                kept[block] = _kept(np.square(weight[block]) / ease[block, None], fmt)
+            if fmt.group and j % fmt.group == 0:
+                group = slice(j, j + fmt.group)
+                worth = np.where(kept[group], 1 / ease[group, None], 0.0)
+                levels.choose(weight[group], worth)
+            rounded[j] = np.where(kept[j], levels.round(weight[j]), 0)
+            error = (weight[j] - rounded[j] * scale) / spread[j, j]
+            weight[j + 1 : end] -= np.outer(spread[j, j + 1 : end], error)
+            errors[j - start] = error
+        weight[end:] -= spread[start:end, end:].T @ errors
+    return rounded, scale
+
+
+def _spread(inputs: Floats) -> Floats:
+    """The upper Cholesky factor of the inverse of the inputs' correlations, [k, k]."""
+    gram = inputs.T @ inputs
+    diagonal = np.diagonal(gram).copy()
+    mean = float(diagonal.mean()) or 1.0
+    gram[np.diag_indices_from(gram)] += _DAMPING * mean
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(gram)).T, np.float64)
