@@ -26,9 +26,9 @@ from benchmarks.scale_sim import Gpt2, output_stationary, total, weight_stationa
 from designs import target
 from designs.cards import ModelCard, load_model_card
 from designs.errors import DesignError
-from designs.gpt2 import gpt2_model
 from designs.progress import Progress, SilentProgress
 from designs.target import TargetCard
+from designs.transformer import transformer_model
 from generators.design import write_design
 from generators.image import write_image
 from generators.lower import lower
@@ -199,7 +199,7 @@ def _compare(options: argparse.Namespace, progress: Progress) -> int:
     if options.tokens > c.chunk:
         raise DesignError(f"a pass holds {c.chunk} tokens, not {options.tokens}")
     machine = measure_machine(c, board)
-    schedule = sequential(lower(gpt2_model(card)), machine, clock_mhz=board.clock_mhz)
+    schedule = sequential(lower(transformer_model(card)), machine, clock_mhz=board.clock_mhz)
     prompts, tokens = predict_points(
         c, board, schedule, prompts=[options.tokens], contexts=options.contexts
     )

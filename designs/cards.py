@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,28 @@ from designs.errors import DesignError
 
 Activation = Literal["gelu_new", "gelu", "relu", "silu"]
 Tokenizer = Literal["bytes", "none"]
+Family = Literal["gpt2", "llama", "opt"]
+Norm = Literal["layernorm", "rmsnorm"]
+Position = Literal["learned", "rotary"]
+
+
+@dataclass(frozen=True)
+class FamilyFacts:
+    """What all models of a family have in common; the last two are only usual."""
+
+    norm: Norm
+    position: Position
+    gated: bool
+    biases: bool
+    activation: Activation
+    tied_head: bool
+
+
+FAMILIES: dict[str, FamilyFacts] = {
+    "gpt2": FamilyFacts("layernorm", "learned", False, True, "gelu_new", True),
+    "opt": FamilyFacts("layernorm", "learned", False, True, "relu", True),
+    "llama": FamilyFacts("rmsnorm", "rotary", True, False, "silu", False),
+}
 
 
 class ModelCard(BaseModel):
@@ -22,16 +45,23 @@ class ModelCard(BaseModel):
     name : str
         What the user calls it.
     family : str
-        Whose task graph it has: ``"gpt2"``.
+        Whose layers it has, and whose names its checkpoints have: ``"gpt2"``, ``"llama"`` or
+        ``"opt"``. The properties `norm`, `position`, `gated` and `biases` follow from it.
     layers, width, heads, ffn, vocabulary, context : int
         Number of blocks, width of the residual stream, attention heads, width of the hidden layer,
         number of token ids, and the longest sequence. ``width`` must be a multiple of ``heads``.
-    layernorm_eps : float
-        What LayerNorm adds to the variance.
+    kv_heads : int
+        Heads of keys and values, each shared by ``heads / kv_heads`` query heads; as many as
+        ``heads`` if left out.
+    norm_eps : float
+        What a norm adds to the variance (or mean square).
+    rope_theta : float
+        Base of the frequencies of a rotary embedding; without meaning for learned positions.
     activation : str
-        Activation function of the hidden layer; ``"gelu_new"`` is the tanh form of GPT-2.
+        Activation function of the hidden layer; ``"gelu_new"`` is the tanh form of GPT-2. If left
+        out, that of the family.
     tied_head : bool
-        Whether the head is the transposed token embedding.
+        Whether the head is the transposed token embedding; if left out, as the family has it.
     checkpoint : str, optional
         Folder of the weights that come with hwgen, relative to designs/.
     tokenizer : str
@@ -41,16 +71,22 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
-    family: Literal["gpt2"] = "gpt2"
+    family: Family = "gpt2"
     layers: PositiveInt
     width: PositiveInt
     heads: PositiveInt
+    kv_heads: PositiveInt = Field(default_factory=lambda data: data.get("heads", 1))
     ffn: PositiveInt
     vocabulary: PositiveInt
     context: PositiveInt
-    layernorm_eps: float = Field(default=1e-5, gt=0, lt=1)
-    activation: Activation = "gelu_new"
-    tied_head: bool = True
+    norm_eps: float = Field(default=1e-5, gt=0, lt=1)
+    rope_theta: float = Field(default=10_000.0, gt=1)
+    activation: Activation = Field(
+        default_factory=lambda data: FAMILIES[data.get("family", "gpt2")].activation
+    )
+    tied_head: bool = Field(
+        default_factory=lambda data: FAMILIES[data.get("family", "gpt2")].tied_head
+    )
     checkpoint: str | None = None
     tokenizer: Tokenizer = "none"
 
@@ -59,6 +95,16 @@ class ModelCard(BaseModel):
         if self.width % self.heads:
             raise ValueError(
                 f"width must be a multiple of heads, but {self.width} is not one of {self.heads}"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"heads must be a multiple of kv_heads, but {self.heads} is not one of "
+                f"{self.kv_heads}"
+            )
+        if self.position == "rotary" and self.head_size % 2:
+            raise ValueError(
+                f"a rotary embedding turns pairs of features: the head size must be even, but "
+                f"{self.width} / {self.heads} is {self.head_size}"
             )
         if self.checkpoint is not None:
             folder = Path(self.checkpoint)
@@ -72,6 +118,26 @@ class ModelCard(BaseModel):
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.width // self.heads
+
+    @property
+    def norm(self) -> Norm:
+        """What normalises the residual stream."""
+        return FAMILIES[self.family].norm
+
+    @property
+    def position(self) -> Position:
+        """How tokens learn their place: by rows added to the embedding, or by turned q and k."""
+        return FAMILIES[self.family].position
+
+    @property
+    def gated(self) -> bool:
+        """Whether the activated hidden values are multiplied by a second product (SwiGLU)."""
+        return FAMILIES[self.family].gated
+
+    @property
+    def biases(self) -> bool:
+        """Whether linear layers have biases."""
+        return FAMILIES[self.family].biases
 
     @property
     def checkpoint_folder(self) -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +22,10 @@ from pydantic import ValidationError
 from designs.cards import ModelCard, list_models, load_model_card
 from designs.catalogue import explain
 from designs.errors import DesignError
-from designs.gpt2 import gpt2_sources
 from designs.model import Tensor, show
+from designs.transformer import PREFIXES, transformer_model, weight_sources
 
 FloatArray = NDArray[np.float32]
-
-PREFIX = "transformer."
-"""What Hugging Face puts before the names of a GPT2LMHeadModel, and not of a GPT2Model."""
 
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2,
@@ -42,17 +40,58 @@ MAX_HEADER = 100_000_000
 """Longest header that is believed, in bytes: the limit of the ``safetensors`` library."""
 
 FIELDS = {
-    "layers": "n_layer",
-    "width": "n_embd",
-    "heads": "n_head",
-    "ffn": "n_inner",
-    "vocabulary": "vocab_size",
-    "context": "n_positions",
-    "layernorm_eps": "layer_norm_epsilon",
-    "activation": "activation_function",
-    "tied_head": "tie_word_embeddings",
+    "gpt2": {
+        "layers": "n_layer",
+        "width": "n_embd",
+        "heads": "n_head",
+        "ffn": "n_inner",
+        "vocabulary": "vocab_size",
+        "context": "n_positions",
+        "norm_eps": "layer_norm_epsilon",
+        "activation": "activation_function",
+        "tied_head": "tie_word_embeddings",
+    },
+    "opt": {
+        "layers": "num_hidden_layers",
+        "width": "hidden_size",
+        "heads": "num_attention_heads",
+        "ffn": "ffn_dim",
+        "vocabulary": "vocab_size",
+        "context": "max_position_embeddings",
+        "activation": "activation_function",
+        "tied_head": "tie_word_embeddings",
+    },
+    "llama": {
+        "layers": "num_hidden_layers",
+        "width": "hidden_size",
+        "heads": "num_attention_heads",
+        "kv_heads": "num_key_value_heads",
+        "ffn": "intermediate_size",
+        "vocabulary": "vocab_size",
+        "context": "max_position_embeddings",
+        "norm_eps": "rms_norm_eps",
+        "rope_theta": "rope_theta",
+        "activation": "hidden_act",
+        "tied_head": "tie_word_embeddings",
+    },
 }
-"""The card's fields that config.json must agree with, and what they are called there."""
+"""The card's fields that config.json must agree with, and what each family calls them there."""
+
+UNUSUAL: dict[str, dict[str, tuple[object, ...]]] = {
+    "gpt2": {
+        "scale_attn_weights": (True,),
+        "scale_attn_by_inverse_layer_idx": (False,),
+        "add_cross_attention": (False,),
+    },
+    "opt": {
+        "do_layer_norm_before": (True,),
+        "enable_bias": (True,),
+        "layer_norm_elementwise_affine": (True,),
+        "_remove_final_layer_norm": (False,),
+    },
+    "llama": {"attention_bias": (False,), "mlp_bias": (False,), "partial_rotary_factor": (1, 1.0)},
+}
+"""Keys of config.json that change the network, and the values with which it is what we know."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +117,7 @@ class Checkpoint:
     card : ModelCard
         What config.json says; its name is the folder's.
     stored : dict of str to StoredTensor
-        Where each tensor is, by its name without a ``transformer.`` prefix.
+        Where each tensor is, by its name without the family's prefix.
     """
 
     path: Path
@@ -93,7 +132,7 @@ class Checkpoint:
         ------
         DesignError
             If the folder, config.json or a safetensors file is missing or damaged, or the config
-            is not one of a GPT-2.
+            is not one of a family we know.
         """
         folder = Path(path)
         if not folder.is_dir():
@@ -108,30 +147,38 @@ class Checkpoint:
                         f"{folder / 'model.safetensors.index.json'}: tensor {name} should be in "
                         f"{file.name}, but is not there"
                     )
-                short = name.removeprefix(PREFIX)
+                prefix = PREFIXES[card.family]
+                short = name.removeprefix(prefix)
                 if short in stored:
                     raise DesignError(
-                        f"{file}: tensor {short} is there with and without the prefix {PREFIX}"
+                        f"{file}: tensor {short} is there with and without the prefix {prefix}"
                     )
                 stored[short] = found[name]
         return cls(folder, card, stored)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The names of all tensors, without a ``transformer.`` prefix, sorted."""
+        """The names of all tensors, without the family's prefix, sorted."""
         return tuple(sorted(self.stored))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape; DesignError if there is no such tensor."""
         return self._find(name).shape
 
-    def tensor(self, name: str) -> FloatArray:
+    def tensor(
+        self,
+        name: str,
+        rows: tuple[int, int] | None = None,
+        columns: tuple[int, int] | None = None,
+    ) -> FloatArray:
         """Return a tensor as float32, read from disk now.
 
         Parameters
         ----------
         name : str
-            Its name, with or without the ``transformer.`` prefix.
+            Its name, with or without the family's prefix.
+        rows, columns : tuple of int, optional
+            The half-open range of its first and last axis, if not all of them.
 
         Raises
         ------
@@ -145,19 +192,25 @@ class Checkpoint:
                 f"{at.file}: tensor {at.name} has dtype {at.dtype}; weights must be "
                 f"{', '.join(FLOATS)}"
             )
-        raw = self._map(at.file)[at.start : at.stop]
+        kind = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[at.dtype]
+        raw = self._map(at.file)[at.start : at.stop].view(kind).reshape(at.shape)
+        first = (0 if rows is None else rows[0], 0 if columns is None else columns[0])
+        if rows is not None:
+            raw = raw[slice(*rows)]
+        if columns is not None:
+            raw = raw[..., slice(*columns)]
         if at.dtype == "BF16":
-            wide = raw.view("<u2").astype(np.uint32) << np.uint32(16)
-            values = wide.view(np.float32)
+            values = (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
         else:
-            values = raw.view("<f4" if at.dtype == "F32" else "<f2").astype(np.float32)
-        values = values.reshape(at.shape)
+            values = raw.astype(np.float32)
         if not np.isfinite(values).all():
-            first = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
-            index = tuple(int(i) for i in first)
+            found = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
+            index = [int(i) for i in found]
+            shown = values[found]
+            index[0] += first[0]
+            index[-1] += first[1]
             raise DesignError(
-                f"{at.file}: tensor {at.name} is {values[index]} at index {list(index)}; "
-                f"weights must be finite"
+                f"{at.file}: tensor {at.name} is {shown} at index {index}; weights must be finite"
             )
         return values
 
@@ -171,19 +224,22 @@ class Checkpoint:
         """
         if tensor.kind != "weight":
             raise DesignError(f"tensor {tensor.name} is {tensor.kind}, not a weight")
-        whole = self.tensor(tensor.source)
-        if tensor.columns is not None:
-            whole = whole[..., slice(*tensor.columns)]
-        if whole.shape != tensor.shape:
+        found = self.tensor(tensor.source, tensor.rows, tensor.columns)
+        if tensor.transposed:
+            found = found.T
+        if found.shape != tensor.shape:
             at = self._find(tensor.source)
             raise DesignError(
                 f"{at.file}: tensor {at.name} gives {tensor.name} the shape "
-                f"{show(whole.shape)}, not {tensor.shown}"
+                f"{show(found.shape)}, not {tensor.shown}"
             )
-        return np.ascontiguousarray(whole)
+        return found
 
-    def weights(self, card: ModelCard | None = None) -> dict[str, FloatArray]:
-        """Return all tensors that a model needs, by name without prefix, as float32.
+    def weights(self, card: ModelCard | None = None) -> Mapping[str, FloatArray]:
+        """Return the weights of a model, by their names in the Model, as float32.
+
+        A weight is read from disk whenever it is asked for, and never kept: a model may be larger
+        than the memory.
 
         Parameters
         ----------
@@ -193,11 +249,12 @@ class Checkpoint:
         Raises
         ------
         DesignError
-            As `check_against` does.
+            As `check_against` does, but for elements that are not finite, which show when their
+            tensor is read.
         """
         card = self.card if card is None else card
         self._check_shapes(card)
-        return {name: self.tensor(name) for name in gpt2_sources(card)}
+        return _Weights(self, {t.name: t for t in transformer_model(card).weights})
 
     def check_against(self, card: ModelCard) -> None:
         """Check that every tensor a model needs is here, in its shape, a float, and finite.
@@ -210,19 +267,24 @@ class Checkpoint:
             Names the file, the tensor, what it is and what it must be.
         """
         self._check_shapes(card)
-        for name in gpt2_sources(card):
+        for name in weight_sources(card):
             self.tensor(name)
 
     def _check_shapes(self, card: ModelCard) -> None:
         config = self.path / "config.json"
-        for field, key in FIELDS.items():
+        if self.card.family != card.family:
+            raise DesignError(
+                f"{config}: model_type is {self.card.family}, but model {card.name} is of family "
+                f"{card.family}"
+            )
+        for field, key in FIELDS[card.family].items():
             here, there = getattr(self.card, field), getattr(card, field)
             if here != there:
                 raise DesignError(
                     f"{config}: {key} is {here}, but model {card.name} has {field} {there}"
                     + self._misshaped(card)
                 )
-        for name, shape in gpt2_sources(card).items():
+        for name, shape in weight_sources(card).items():
             at = self._find(name)
             if at.shape != shape:
                 raise DesignError(
@@ -232,17 +294,18 @@ class Checkpoint:
 
     def _misshaped(self, card: ModelCard) -> str:
         """The first tensor of another shape than a model's, for the end of a message."""
-        for name, shape in gpt2_sources(card).items():
+        for name, shape in weight_sources(card).items():
             at = self.stored.get(name)
             if at is not None and at.shape != shape:
                 return f"; tensor {at.name} has shape {show(at.shape)}, not {show(shape)}"
         return ""
 
     def _find(self, name: str) -> StoredTensor:
-        short = name.removeprefix(PREFIX)
+        prefix = PREFIXES[self.card.family]
+        short = name.removeprefix(prefix)
         if short not in self.stored:
             raise DesignError(
-                f"checkpoint {self.path} has no tensor {short} (nor {PREFIX}{short}) among its "
+                f"checkpoint {self.path} has no tensor {short} (nor {prefix}{short}) among its "
                 f"{len(self.stored)} tensors"
             )
         return self.stored[short]
@@ -258,6 +321,22 @@ class Checkpoint:
             except (OSError, ValueError) as error:
                 raise DesignError(f"{file} cannot be read: {error}") from error
         return self._maps[file]
+
+
+class _Weights(Mapping[str, FloatArray]):
+    """The weights of a model, each read when it is asked for."""
+
+    def __init__(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+        self._checkpoint, self._tensors = checkpoint, tensors
+
+    def __getitem__(self, name: str) -> FloatArray:
+        return self._checkpoint.weight(self._tensors[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 def find_model(name: str) -> tuple[ModelCard, Path | None]:
@@ -301,21 +380,27 @@ def _read_config(folder: Path) -> ModelCard:
             f"config.json and model.safetensors"
         )
     config = _read_json(file)
-    if config.get("model_type") != "gpt2":
-        raise DesignError(f"{file}: model_type is {config.get('model_type')!r}, not 'gpt2'")
-    for key, only in (
-        ("scale_attn_weights", True),
-        ("scale_attn_by_inverse_layer_idx", False),
-        ("add_cross_attention", False),
-    ):
-        if config.get(key, only) is not only:
-            raise DesignError(f"{file}: {key} must be {json.dumps(only)}, which is GPT-2's own")
-    data: dict[str, Any] = {"name": folder.resolve().name, "family": "gpt2"}
+    family = config.get("model_type")
+    if family not in FIELDS:
+        raise DesignError(
+            f"{file}: model_type is {family!r}, not {' or '.join(repr(f) for f in FIELDS)}"
+        )
+    for key, usual in UNUSUAL[family].items():
+        if config.get(key, usual[0]) not in usual:
+            raise DesignError(
+                f"{file}: {key} must be {json.dumps(usual[0])}, not {json.dumps(config[key])}: "
+                f"other kinds of {family} are not supported"
+            )
+    if family != "gpt2":
+        _check_sizes(file, config)
+    data: dict[str, Any] = {"name": folder.resolve().name, "family": family}
     data["tokenizer"] = config.get("hwgen_tokenizer", "none")
-    for field, key in FIELDS.items():
+    if family == "llama":
+        config = {"rms_norm_eps": 1e-6} | config | {"rope_theta": _rope_theta(file, config)}
+    for field, key in FIELDS[family].items():
         if config.get(key) is not None:
             data[field] = config[key]
-        elif field == "ffn":
+        elif field == "ffn" and family == "gpt2":
             width = config.get("n_embd")
             data[field] = 4 * width if isinstance(width, int) else None
         elif field == "context" and "n_ctx" in config:
@@ -326,6 +411,36 @@ def _read_config(folder: Path) -> ModelCard:
         return ModelCard.model_validate(data)
     except ValidationError as error:
         raise DesignError(f"{file}: {explain(error)}") from error
+
+
+def _check_sizes(file: Path, config: Mapping[str, Any]) -> None:
+    """Sizes that a config may give apart, but our layers do not."""
+    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if not isinstance(width, int) or not isinstance(heads, int) or heads < 1:
+        return  # the card's own check says what is wrong
+    for key, only, what in (
+        ("word_embed_proj_dim", width, "hidden_size"),
+        ("head_dim", width // heads, "hidden_size / num_attention_heads"),
+    ):
+        if config.get(key) not in (None, only):
+            raise DesignError(f"{file}: {key} must be {what}, {only}, not {config[key]!r}")
+
+
+def _rope_theta(file: Path, config: Mapping[str, Any]) -> object:
+    """The base of the rotary frequencies; a key of its own, or among the parameters beside it."""
+    theta = config.get("rope_theta")
+    for key in ("rope_scaling", "rope_parameters"):
+        found = config.get(key)
+        if found is None:
+            continue
+        kind = found.get("rope_type", found.get("type")) if isinstance(found, dict) else found
+        if kind not in (None, "default"):
+            raise DesignError(
+                f"{file}: {key} of kind {kind!r} is not supported; positions must be rotated as "
+                f"they are (null or 'default')"
+            )
+        theta = found.get("rope_theta", theta)
+    return theta
 
 
 def _files(folder: Path) -> dict[Path, list[str]]:

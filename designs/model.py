@@ -58,9 +58,11 @@ class Tensor(BaseModel):
         (lives during a pass) or ``"cache"`` (kept between passes: its first dimension is ``"C"``,
         and the task that makes it writes the rows of this pass).
     source : str
-        For a weight: its name in the checkpoint, without a ``transformer.`` prefix.
-    columns : tuple of int, optional
-        For a weight: the half-open range of the source's last axis that it is, if not all.
+        For a weight: its name in the checkpoint, without the prefix of a model with a head.
+    columns, rows : tuple of int, optional
+        For a weight: the half-open range of the source's last and first axis that it is, if not all.
+    transposed : bool
+        For a weight: the source is its transpose.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +72,8 @@ class Tensor(BaseModel):
     kind: TensorKind
     source: str = ""
     columns: tuple[int, int] | None = None
+    rows: tuple[int, int] | None = None
+    transposed: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Tensor:
@@ -94,7 +98,18 @@ class Tensor(BaseModel):
                 raise DesignError(
                     f"tensor {self.name}: columns {start}:{stop} do not give shape {self.shown}"
                 )
+        if self.rows is not None:
+            start, stop = self.rows
+            if start < 0 or not self.shape or stop - start != self.shape[0]:
+                raise DesignError(
+                    f"tensor {self.name}: rows {start}:{stop} do not give shape {self.shown}"
+                )
         return self
+
+    @property
+    def fixed(self) -> tuple[int, ...]:
+        """The shape of a weight, whose dimensions are all known."""
+        return tuple(int(dim) for dim in self.shape)
 
     @property
     def shown(self) -> str:
@@ -205,7 +220,7 @@ class Model(BaseModel):
     ----------
     name, family : str
         Name of the card and whose graph it is.
-    context, vocabulary, layers, width, heads, ffn : int
+    context, vocabulary, layers, width, heads, kv_heads, ffn : int
         Facts about the whole network, as in `designs.cards.ModelCard`.
     tensors : tuple of Tensor
     tasks : tuple of Task
@@ -225,6 +240,7 @@ class Model(BaseModel):
     layers: PositiveInt
     width: PositiveInt
     heads: PositiveInt
+    kv_heads: PositiveInt
     ffn: PositiveInt
     tensors: tuple[Tensor, ...]
     tasks: tuple[Task, ...]
@@ -401,7 +417,10 @@ class Model(BaseModel):
             return MatmulShape(heads, a[0], a[1] // heads, b[0], past, causal)
         if form == "context":
             causal = "reduce" if task.get("causal", False) else None
-            return MatmulShape(heads, a[1], a[2], b[1] // heads, past, causal)
+            kv_heads = int(task.get("kv_heads", heads))
+            return MatmulShape(heads, a[1], a[2], b[1] // kv_heads, past, causal)
+        if form == "pair":
+            return MatmulShape(1, a[0], a[1], 2 * b[1], past, None)
         outputs = b[0] if task.get("transposed", False) else b[1]
         return MatmulShape(1, a[0], a[1], outputs, past, None)
 
@@ -529,7 +548,12 @@ def _arity(shapes: Sequence[Shape], *counts: int) -> None:
 
 
 def _infer_matmul(task: Task, shapes: Sequence[Shape]) -> list[Shape]:
-    """linear ``[L, k] @ [k, n] + [n]``; scores q times k transposed, by head; context p times v."""
+    """Linear, pair, scores or context.
+
+    linear is ``[L, k] @ [k, n] + [n]``; pair is two such products of one input, without biases, side
+    by side; scores is q times k transposed, by head; context is p times v. Some heads of q may share
+    one of k and v: ``heads / kv_heads`` of them.
+    """
     form, heads = task.get("form", "linear"), task.get("heads", 1)
     if form == "linear":
         _arity(shapes, 2, 3)
@@ -540,23 +564,38 @@ def _infer_matmul(task: Task, shapes: Sequence[Shape]) -> list[Shape]:
         for bias in shapes[2:]:
             _need(bias == (n,), f"the bias must be {show((n,))}, not {show(bias)}")
         return [(x[0], n)]
+    if form == "pair":
+        _arity(shapes, 3)
+        x, w, other = shapes
+        _need(len(x) == 2 and len(w) == 2, f"it multiplies matrices, not {show(x)} and {show(w)}")
+        _need(w == other, f"both weights must be {show(w)}, not {show(other)}")
+        _need(
+            x[1] == w[0], f"{show(x)} has {x[1]} columns, but the weight {show(w)} reduces {w[0]}"
+        )
+        return [(x[0], 2 * int(w[1]))]
     _arity(shapes, 2)
     a, b = shapes
     _need(isinstance(heads, int) and heads >= 1, f"heads must be positive, not {heads!r}")
+    kv_heads = task.get("kv_heads", heads)
     _need(
-        len(b) == 2 and isinstance(b[1], int) and b[1] % heads == 0,
-        f"the second input must be [C, a multiple of {heads} heads], not {show(b)}",
+        isinstance(kv_heads, int) and kv_heads >= 1 and heads % kv_heads == 0,
+        f"heads must be a multiple of kv_heads, but {heads} is not one of {kv_heads!r}",
     )
+    _need(
+        len(b) == 2 and isinstance(b[1], int) and b[1] % kv_heads == 0,
+        f"the second input must be [C, a multiple of {kv_heads} heads], not {show(b)}",
+    )
+    width = heads // kv_heads * int(b[1])
     if form == "scores":
-        _need(len(a) == 2 and a[1] == b[1], f"q {show(a)} and k {show(b)} must be equally wide")
+        _need(len(a) == 2 and a[1] == width, f"q {show(a)} and k {show(b)} must be equally wide")
         return [(heads, a[0], b[0])]
     if form == "context":
         _need(
             len(a) == 3 and a[0] == heads and a[2] == b[0],
             f"the first input must be {show((heads, TOKENS, b[0]))}, not {show(a)}",
         )
-        return [(a[1], b[1])]
-    raise ValueError(f"form must be linear, scores or context, not {form!r}")
+        return [(a[1], width)]
+    raise ValueError(f"form must be linear, pair, scores or context, not {form!r}")
 
 
 def _infer_layernorm(task: Task, shapes: Sequence[Shape]) -> list[Shape]:
@@ -568,6 +607,26 @@ def _infer_layernorm(task: Task, shapes: Sequence[Shape]) -> list[Shape]:
     return [x]
 
 
+def _infer_rmsnorm(task: Task, shapes: Sequence[Shape]) -> list[Shape]:
+    _arity(shapes, 2)
+    x, weight = shapes
+    _need(weight == x[-1:], f"the weight must be {show(x[-1:])}, not {show(weight)}")
+    _need(task.get("eps", 0) > 0, "eps must be given and positive")
+    return [x]
+
+
+def _infer_rotary(task: Task, shapes: Sequence[Shape]) -> list[Shape]:
+    """Pairs of features (i, i + half) of every head, turned by position times theta**(-i / half)."""
+    _arity(shapes, 1)
+    (x,), heads = shapes, task.get("heads", 1)
+    _need(
+        len(x) == 2 and isinstance(x[1], int) and x[1] % (2 * heads) == 0,
+        f"it turns pairs of features in {heads} heads, which {show(x)} has not",
+    )
+    _need(task.get("theta", 0) > 1, "theta must be given and above 1")
+    return [x]
+
+
 def _infer_softmax(task: Task, shapes: Sequence[Shape]) -> list[Shape]:
     _arity(shapes, 1)
     return [shapes[0]]
@@ -576,6 +635,10 @@ def _infer_softmax(task: Task, shapes: Sequence[Shape]) -> list[Shape]:
 def _infer_activation(task: Task, shapes: Sequence[Shape]) -> list[Shape]:
     _arity(shapes, 1)
     _need(isinstance(task.get("function"), str), "function must be given")
+    if task.get("gated", False):  # the first half is activated and multiplies the second
+        *rows, n = shapes[0]
+        _need(isinstance(n, int) and n % 2 == 0, f"{show(shapes[0])} must have two halves")
+        return [(*rows, int(n) // 2)]
     return [shapes[0]]
 
 
@@ -604,10 +667,14 @@ def _infer_argmax(task: Task, shapes: Sequence[Shape]) -> list[Shape]:
     return [shapes[0][:-1]]
 
 
-register(Kind("matmul", _infer_matmul, ("form", "heads", "scale", "causal", "transposed")))
+register(
+    Kind("matmul", _infer_matmul, ("form", "heads", "kv_heads", "scale", "causal", "transposed"))
+)
 register(Kind("layernorm", _infer_layernorm, ("eps",)))
+register(Kind("rmsnorm", _infer_rmsnorm, ("eps",)))
+register(Kind("rotary", _infer_rotary, ("heads", "theta")))
 register(Kind("softmax", _infer_softmax, ("causal",)))
-register(Kind("activation", _infer_activation, ("function",)))
+register(Kind("activation", _infer_activation, ("function", "gated")))
 register(Kind("elementwise", _infer_elementwise, ("operation",)))
 register(Kind("embedding", _infer_embedding))
 register(Kind("argmax", _infer_argmax))

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from designs.cards import Norm, Position
 from designs.errors import DesignError
 from designs.weight_format import INT8, WeightFormat
 
@@ -30,14 +31,14 @@ __all__ = [
 FORMATS = {"w8a8": "int8 weights per output channel, int8 activations per tensor"}
 """The number formats a model can be quantised to, with one line each for people."""
 
-ACTIVATIONS = ("gelu",)
+ACTIVATIONS = ("gelu", "relu", "silu")
 """Kinds of gated activation, the keys of ``sim.golden.ops.GATE_TABLE``."""
 
 _ARCHIVE_VERSION = 2
 
 
 class Dimensions(Protocol):
-    """The sizes of a GPT-2: a model card has them, and so has a `ModelShape`."""
+    """The sizes of a decoder: a model card has them, and so has a `ModelShape`."""
 
     @property
     def layers(self) -> int: ...
@@ -46,16 +47,24 @@ class Dimensions(Protocol):
     @property
     def heads(self) -> int: ...
     @property
+    def kv_heads(self) -> int: ...
+    @property
     def ffn(self) -> int: ...
     @property
     def vocabulary(self) -> int: ...
     @property
     def context(self) -> int: ...
+    @property
+    def norm(self) -> Norm: ...
+    @property
+    def position(self) -> Position: ...
+    @property
+    def gated(self) -> bool: ...
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a GPT-2.
+    """The sizes of a decoder, and what its layers are made of (see `designs.cards.ModelCard`).
 
     Raises
     ------
@@ -66,16 +75,22 @@ class ModelShape:
     layers: int
     width: int
     heads: int
+    kv_heads: int
     ffn: int
     vocabulary: int
     context: int
+    norm: Norm = "layernorm"
+    position: Position = "learned"
+    gated: bool = False
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise DesignError(
-                    f"{field.name} must be at least 1, not {getattr(self, field.name)}"
-                )
+        for name in ("layers", "width", "heads", "kv_heads", "ffn", "vocabulary", "context"):
+            if getattr(self, name) < 1:
+                raise DesignError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.heads % self.kv_heads:
+            raise DesignError(
+                f"kv_heads must divide the heads: {self.kv_heads} does not divide {self.heads}"
+            )
         if self.width % self.heads:
             raise DesignError(
                 f"heads must divide the width: {self.heads} does not divide {self.width}"
@@ -86,6 +101,16 @@ class ModelShape:
         """Features of one head."""
         return self.width // self.heads
 
+    @property
+    def kv_width(self) -> int:
+        """Features of the keys (or values) of a token."""
+        return self.kv_heads * self.head_size
+
+    @property
+    def position_width(self) -> int:
+        """Numbers of a row of positions: what is added to a token, or its cosines and sines."""
+        return self.head_size if self.position == "rotary" else self.width
+
     @classmethod
     def of(cls, card: Dimensions, layers: int | None = None) -> ModelShape:
         """The sizes of a card, of only its first ``layers`` layers if that is given."""
@@ -95,9 +120,13 @@ class ModelShape:
             layers=card.layers if layers is None else layers,
             width=card.width,
             heads=card.heads,
+            kv_heads=card.kv_heads,
             ffn=card.ffn,
             vocabulary=card.vocabulary,
             context=card.context,
+            norm=card.norm,
+            position=card.position,
+            gated=card.gated,
         )
 
 
@@ -183,11 +212,11 @@ class QuantLinear(_Value):
 
 @dataclass(frozen=True, eq=False)
 class QuantNorm(_Value):
-    """A layer normalisation, see ``sim.golden.ops.layernorm``.
+    """A normalisation, see ``sim.golden.ops.layernorm`` and ``rmsnorm``.
 
     Parameters
     ----------
-    gamma, beta : int16 [d]
+    gamma, beta : int16 [d]; beta is zero in a model of RMSNorm, where hardware has none.
     gamma_shift : 0 to 15
     epsilon : 1 to 2**56 - 1
     """
@@ -211,6 +240,9 @@ class QuantLayer(_Value):
     ``scores`` turns ``q . k`` into a score; ``context`` is ``scale(v) / scale(context)``, whose
     multiplier is 2**14 to 2**15 - 1 and whose shift leaves room for that of the row's sum
     (``ops.reciprocal``); ``activation`` turns the activation's product into the int8 hidden value.
+    Of a gated model ``fc1`` is the gate, ``activation`` gives int16, and ``up`` is its factor
+    (``ops.gated_product``). In a rotary model the outputs of ``k`` and ``q`` are int16 with
+    ``ops.ROTARY_FRACTION`` more fraction bits, and a pair that is turned is two adjacent features.
     """
 
     ln_1: QuantNorm
@@ -224,6 +256,7 @@ class QuantLayer(_Value):
     fc1: QuantLinear
     activation: Activation
     fc2: QuantLinear
+    up: QuantLinear | None = None
 
     def __post_init__(self) -> None:
         _within("the multiplier of the context", self.context.multiplier, 2**14, 2**15 - 1)
@@ -276,7 +309,7 @@ class LazyLayers(Sequence[QuantLayer]):
 
 @dataclass(frozen=True, eq=False)
 class QuantModel(_Value):
-    """A GPT-2 in integers.
+    """A decoder in integers.
 
     Parameters
     ----------
@@ -285,7 +318,9 @@ class QuantModel(_Value):
     layers : the blocks; a `LazyLayers` if they would fill the memory.
     ln_f : the final norm.
     head : the language-model head, weight [d, V].
-    wte, wpe : int16 [V, d] and [C, d], in the scale of the residual stream.
+    wte : int16 [V, d], in the scale of the residual stream.
+    wpe : learned positions, int16 [C, d] in that scale; or of a rotary model int16 [C, dh]: cosine
+        and sine of each pair of a head, ``ops.ANGLE_FRACTION`` fraction bits.
     scales : real value of one step, by tensor: ``residual``, ``logits``, ``h0.ln_1``, ``h0.k``, ...
     format : a key of `FORMATS`.
     """
@@ -309,7 +344,7 @@ class QuantModel(_Value):
         if len(self.layers) != shape.layers:
             raise DesignError(f"the model has {len(self.layers)} layers, not {shape.layers}")
         _array("wte", self.wte, np.int16, (shape.vocabulary, shape.width))
-        _array("wpe", self.wpe, np.int16, (shape.context, shape.width))
+        _array("wpe", self.wpe, np.int16, (shape.context, shape.position_width))
         _array("head", self.head.weight, np.int8, (shape.width, shape.vocabulary))
         _array("ln_f", self.ln_f.gamma, np.int16, (shape.width,))
         if not isinstance(self.layers, LazyLayers):
@@ -325,10 +360,15 @@ def check_layer(layer: QuantLayer, shape: ModelShape) -> QuantLayer:
     DesignError
         Naming the tensor that has not.
     """
-    d, f = shape.width, shape.ffn
-    for name in ("k", "v", "q", "proj", "fc1", "fc2"):
-        size = {"fc1": (d, f), "fc2": (f, d)}.get(name, (d, d))
-        _array(name, getattr(layer, name).weight, np.int8, size)
+    d, f, kv = shape.width, shape.ffn, shape.kv_width
+    sizes = {"k": (d, kv), "v": (d, kv), "q": (d, d), "proj": (d, d), "fc1": (d, f), "fc2": (f, d)}
+    if shape.gated:
+        sizes["up"] = (d, f)
+    for name, size in sizes.items():
+        part = getattr(layer, name)
+        if part is None:
+            raise DesignError(f"{name} is missing: the model is gated")
+        _array(name, part.weight, np.int8, size)
     for name in ("ln_1", "ln_2"):
         _array(name, getattr(layer, name).gamma, np.int16, (d,))
     return layer
@@ -358,7 +398,7 @@ class Observed(_Value):
 
 @dataclass(frozen=True)
 class Ranges:
-    """What calibration saw, by the names of ``designs.gpt2`` (``h0.ln_1``, ``ln_f``, ...)."""
+    """What calibration saw, by the names of ``designs.transformer`` (``h0.ln_1``, ``ln_f``, ...)."""
 
     tokens: int
     tensors: Mapping[str, Observed]
@@ -392,6 +432,8 @@ def save(model: QuantModel, path: Path) -> None:
         def put(key: str, part: object) -> None:
             plain = {}
             for field in fields(part):  # type: ignore[arg-type]
+                if getattr(part, field.name) is None:
+                    continue
                 value, name = getattr(part, field.name), f"{key}.{field.name}"
                 if isinstance(value, np.ndarray):
                     _put_array(archive, name, value)
@@ -439,6 +481,7 @@ def load(path: Path, keep: int | None = None) -> QuantModel:
         with archive.open(name + ".npy") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
 
+    members = frozenset(archive.namelist())
     Part = TypeVar("Part")
 
     def part(key: str, kind: Callable[..., Part]) -> Part:
@@ -447,7 +490,9 @@ def load(path: Path, keep: int | None = None) -> QuantModel:
             if field.name in values:
                 continue
             name = f"{key}.{field.name}"
-            nested = _PARTS.get(str(field.type))
+            if field.default is None and f"{name}.weight.npy" not in members:
+                continue
+            nested = _PARTS.get(str(field.type).removesuffix(" | None"))
             values[field.name] = array(name) if nested is None else part(name, nested)
         return kind(**values)
 

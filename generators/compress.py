@@ -30,8 +30,8 @@ METHODS = {
 }
 """How weights are chosen and rounded, with one line each for people."""
 
-LINEARS = ("k", "v", "q", "proj", "fc1", "fc2")
-"""The weight matrices of a layer, in the order of the stream."""
+LINEARS = ("k", "v", "q", "proj", "fc1", "up", "fc2")
+"""The weight matrices of a layer, in the order of the stream; ``up`` is that of a gated model only."""
 
 Floats = NDArray[np.float64]
 
@@ -76,7 +76,8 @@ def matrices(model: QuantModel) -> Iterator[tuple[str, QuantLinear]]:
     """Every weight matrix of a model, by its name."""
     for i, layer in enumerate(model.layers):
         for name in LINEARS:
-            yield f"h{i}.{name}", getattr(layer, name)
+            if (part := getattr(layer, name)) is not None:
+                yield f"h{i}.{name}", part
     yield "lm_head", model.head
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from designs.cards import ModelCard
-from designs.gpt2 import gpt2_model
 from designs.progress import Progress
 from designs.target import TargetCard
+from designs.transformer import transformer_model
 from generators.lower import lower, program
 from generators.machine import measure
 from generators.plan import Plan
@@ -43,7 +43,10 @@ def write_design(
     with progress.step("schedule") as step:
         machine = measure(planned.config, board)
         schedule = sequential(
-            lower(gpt2_model(card)), machine, clock_mhz=board.clock_mhz, passes=passes(planned)
+            lower(transformer_model(card)),
+            machine,
+            clock_mhz=board.clock_mhz,
+            passes=passes(planned),
         )
         schedule.verify()
         (folder / "schedule.yaml").write_text(schedule.to_yaml())

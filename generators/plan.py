@@ -72,6 +72,10 @@ def plan(card: ModelCard, target: TargetCard, engine: EngineSpec) -> Plan:
             f"engine {engine}: array {engine.array!r} runs alone (hwgen engine), not in an accelerator yet; "
             f"use one of {able}"
         )
+    if card.family != "gpt2":
+        raise DesignError(
+            f"{card.name} is of family {card.family}, which has no circuit yet: only gpt2 can be built"
+        )
     reasons: tuple[str, ...] = ()
     for tokens, lanes in _shapes(card, target, engine):
         memory = _memory(card, target, lanes)

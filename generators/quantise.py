@@ -34,17 +34,30 @@ from designs.weight_format import INT8, WeightFormat
 from generators.compress import Compression, compress
 
 __all__ = [
-    "QuantiseOptions", "check_activation", "quantise", "random_quantised", "scaling", "scalings",
+    "QuantiseOptions", "check_activation", "quantise", "random_quantised", "rotary_angles", "scaling",
+    "scalings",
 ]  # fmt: skip
 
 Weights = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
+
+GATES = {"gelu_new": "gelu", "relu": "relu", "silu": "silu"}
+"""Of each activation that a card can name and hardware has: the gate's table, ``ops.GATE_TABLE``."""
 
 GATE_STEP = 2.0**-10
 """One step of the argument of a gated activation, ``ops.GATE_FRACTION``."""
 
 SCORE_STEP = 2.0**-8
 """One step of a score, ``ops.SCORE_FRACTION``."""
+
+ROTARY_STEPS = 2.0**5
+"""Steps of a query or key before it is turned in one of the int8, ``ops.ROTARY_FRACTION``."""
+
+ANGLE_STEP = 2.0**-14
+"""One step of a cosine or sine, ``ops.ANGLE_FRACTION``."""
+
+FACTOR_STEPS = 2.0**15
+"""By how much the product of an activated value and its factor is scaled, ``ops.PRODUCT_FRACTION``."""
 
 PRODUCT = 128 * 127
 """The largest magnitude of one product of an int8 activation with an int8 weight."""
@@ -88,7 +101,7 @@ def quantise(
 
     Parameters
     ----------
-    weights : by Hugging Face names, as ``Checkpoint.weights`` returns.
+    weights : by the Model's names, as ``Checkpoint.weights`` returns; each is asked for once.
     card : the model.
     ranges : what its tensors held over the calibration text (``sim.calibrate.observe_ranges``).
     options : how scales are chosen.
@@ -108,9 +121,9 @@ def quantise(
 
 def check_activation(card: ModelCard) -> None:
     """Raise a DesignError if there is no hardware for the model's activation."""
-    if card.activation != "gelu_new":
+    if card.activation not in GATES:
         raise DesignError(
-            f"model {card.name} has activation {card.activation}; supported is gelu_new"
+            f"model {card.name} has activation {card.activation}; supported are {', '.join(GATES)}"
         )
 
 
@@ -129,7 +142,8 @@ class _Quantiser:
         self.compression = compression
         stream = ["embed", *(f"h{i}.add_{n}" for i in range(card.layers) for n in (1, 2))]
         peak = max(ranges[name].peak for name in stream)
-        tables = max(float(np.abs(self.tensor(t)).max()) for t in ("wte.weight", "wpe.weight"))
+        rows = ("wte.weight", "wpe.weight") if card.position == "learned" else ("wte.weight",)
+        tables = max(float(np.abs(weights[t]).max()) for t in rows)
         residual = max(peak * options.headroom, tables) / 32767
         self.scales = {"residual": residual or 1.0}
 
@@ -144,7 +158,7 @@ class _Quantiser:
             layers.append(self.layer(i))
             progress(i + 1, card.layers)
         smooth = self.smooth("ln_f", head)
-        ln_f = self.norm("ln_f", "ln_f", smooth)
+        ln_f = self.norm("ln_f", smooth)
         out = self.ranges["lm_head"].peak * self.options.headroom / 32767 or 1.0
         self.scales["logits"] = out
         return QuantModel(
@@ -154,59 +168,69 @@ class _Quantiser:
             ln_f=ln_f,
             head=self.linear("lm_head", "ln_f", head, 0.0, out, smooth),
             wte=_int16(self.tensor("wte.weight") / residual),
-            wpe=_int16(self.tensor("wpe.weight") / residual),
+            wpe=(
+                rotary_angles(card.context, card.head_size, card.rope_theta)
+                if card.position == "rotary"
+                else _int16(self.tensor("wpe.weight") / residual)
+            ),
             scales=self.scales,
         )
 
     def layer(self, i: int) -> QuantLayer:
         h, card, scales = f"h{i}", self.card, self.scales
-        residual = scales["residual"]
-        w_q, w_k, w_v = np.split(self.tensor(f"h.{i}.attn.c_attn.weight"), 3, axis=1)
-        b_q, b_k, b_v = np.split(self.tensor(f"h.{i}.attn.c_attn.bias"), 3)
-        w_1 = self.tensor(f"h.{i}.mlp.c_fc.weight")
-
-        smooth_1 = self.smooth(f"{h}.ln_1", np.concatenate([w_q, w_k, w_v], axis=1))
-        ln_1 = self.norm(f"{h}.ln_1", f"h.{i}.ln_1", smooth_1)
-        for name in ("k", "v", "q", "context", "gelu"):
-            scales[f"{h}.{name}"] = self.scale(self.ranges[f"{h}.{name}"])
+        rotary = card.position == "rotary"
+        w = {name: self.tensor(f"{h}.{name}.weight") for name in ("k", "v", "q")}
+        b = {name: self.bias(f"{h}.{name}") for name in w}
+        smooth_1 = self.smooth(f"{h}.ln_1", np.concatenate([w["q"], w["k"], w["v"]], axis=1))
+        ln_1 = self.norm(f"{h}.ln_1", smooth_1)
+        for name in ("k", "v", "q", "context"):
+            seen = f"{h}.{name}_rotary" if rotary and name in "kq" else f"{h}.{name}"
+            scales[f"{h}.{name}"] = self.scale(self.ranges[seen])
+        scales[f"{h}.act"] = self.scale(self.ranges[f"{h}.act"])
+        if rotary:
+            for name in "kq":
+                w[name], b[name] = (_adjacent(part, card.head_size) for part in (w[name], b[name]))
         qkv = {
-            name: self.linear(f"{h}.{name}", f"{h}.ln_1", w, b, scales[f"{h}.{name}"], smooth_1)
-            for name, w, b in (("k", w_k, b_k), ("v", w_v, b_v), ("q", w_q, b_q))
-        }
-        smooth_2 = self.smooth(f"{h}.ln_2", w_1)
-        ln_2 = self.norm(f"{h}.ln_2", f"h.{i}.ln_2", smooth_2)
+            name: self.linear(
+                f"{h}.{name}", f"{h}.ln_1", w[name], b[name],
+                scales[f"{h}.{name}"] / (ROTARY_STEPS if rotary and name in "kq" else 1), smooth_1,
+            )
+            for name in w
+        }  # fmt: skip
         score = scales[f"{h}.q"] * scales[f"{h}.k"] * card.head_size**-0.5 * math.log2(math.e)
-        gelu = scaling(GATE_STEP / scales[f"{h}.gelu"], f"{h}.gelu")
         return QuantLayer(
             ln_1=ln_1,
             **qkv,
             scores=scaling(score / SCORE_STEP, f"{h}.scores"),
             context=scaling(scales[f"{h}.v"] / scales[f"{h}.context"], f"{h}.context", bits=15),
-            proj=self.linear(
-                f"{h}.proj",
-                f"{h}.context",
-                self.tensor(f"h.{i}.attn.c_proj.weight"),
-                self.tensor(f"h.{i}.attn.c_proj.bias"),
-                residual,
-            ),
-            ln_2=ln_2,
-            fc1=self.linear(
-                f"{h}.fc1",
-                f"{h}.ln_2",
-                w_1,
-                self.tensor(f"h.{i}.mlp.c_fc.bias"),
-                GATE_STEP,
-                smooth_2,
-            ),
-            activation=Activation(gelu.multiplier, gelu.shift, "gelu"),
-            fc2=self.linear(
-                f"{h}.fc2",
-                f"{h}.gelu",
-                self.tensor(f"h.{i}.mlp.c_proj.weight"),
-                self.tensor(f"h.{i}.mlp.c_proj.bias"),
-                residual,
-            ),
+            proj=self.plain(f"{h}.proj", f"{h}.context", scales["residual"]),
+            **self.hidden(h),
+            fc2=self.plain(f"{h}.fc2", f"{h}.act", scales["residual"]),
         )
+
+    def hidden(self, h: str) -> dict[str, Any]:
+        """The norm, products and activation of the feed-forward half up to its hidden values."""
+        out = self.scales[f"{h}.act"]
+        names = ("fc1", "up") if self.card.gated else ("fc1",)
+        w = {name: self.tensor(f"{h}.{name}.weight") for name in names}
+        smooth = self.smooth(f"{h}.ln_2", np.concatenate(list(w.values()), axis=1))
+        steps = {"fc1": GATE_STEP}
+        found: dict[str, Any] = {"ln_2": self.norm(f"{h}.ln_2", smooth)}
+        if self.card.gated:
+            half = self.ranges[f"{h}.fc1"].maximum.size // 2
+            peak = float(self.ranges[f"{h}.fc1"].maximum[half:].max())
+            steps["up"] = peak * self.options.headroom / 32767 or 1.0
+            out /= steps["up"] * FACTOR_STEPS
+        for name, part in w.items():
+            bias = self.bias(f"{h}.{name}")
+            found[name] = self.linear(f"{h}.{name}", f"{h}.ln_2", part, bias, steps[name], smooth)
+        act = scaling(GATE_STEP / out, f"{h}.act")
+        found["activation"] = Activation(act.multiplier, act.shift, GATES[self.card.activation])
+        return found
+
+    def plain(self, what: str, source: str, scale_out: float) -> QuantLinear:
+        """Quantise a linear layer as the model has it."""
+        return self.linear(what, source, self.tensor(f"{what}.weight"), self.bias(what), scale_out)
 
     def linear(
         self,
@@ -236,15 +260,19 @@ class _Quantiser:
             )  # fmt: skip
         return _linear(what, integers, scale, bias, scale_in, scale_out, form)
 
-    def norm(self, name: str, source: str, smooth: Floats) -> QuantNorm:
+    def bias(self, name: str) -> Floats:
+        return self.tensor(f"{name}.bias") if self.card.biases else np.zeros(1)
+
+    def norm(self, name: str, smooth: Floats) -> QuantNorm:
         """A norm whose feature ``j`` is divided by ``smooth[j]``."""
         seen = self.ranges[name]
         factor = (1 / smooth).astype(np.float32)
         scale = self.scale(Observed(seen.maximum * factor, seen.rows * factor))
         self.scales[name] = scale
-        gamma = self.tensor(f"{source}.weight") / smooth / scale
-        beta = self.tensor(f"{source}.bias") / smooth / scale
-        return _norm(name, gamma, beta, self.card.layernorm_eps, self.scales["residual"])
+        gamma = self.tensor(f"{name}.weight") / smooth / scale
+        centred = self.card.norm == "layernorm"
+        beta = self.tensor(f"{name}.bias") / smooth / scale if centred else np.zeros_like(gamma)
+        return _norm(name, gamma, beta, self.card.norm_eps, self.scales["residual"])
 
     def smooth(self, name: str, behind: Floats) -> Floats:
         """By how much to divide each feature of a norm, [d]; ``behind`` is its reader, [d, n]."""
@@ -270,6 +298,30 @@ class _Quantiser:
             for s in candidates.astype(np.float32)
         ]
         return float(candidates[int(np.argmin(errors))])
+
+
+def _adjacent(part: Floats, head_size: int) -> Floats:
+    """Outputs [..., n] of which feature ``i`` and ``i + half`` of every head become neighbours.
+
+    Scores do not change with the order of a head's features; hardware turns neighbours.
+    """
+    if part.shape[-1] == 1:  # no bias
+        return part
+    halves = part.reshape(*part.shape[:-1], -1, 2, head_size // 2)
+    return np.swapaxes(halves, -1, -2).reshape(part.shape)
+
+
+def rotary_angles(context: int, head_size: int, theta: float) -> NDArray[np.int16]:
+    """Cosine and sine of each pair of a head at each position, [context, head size].
+
+    Number ``2 i`` of a row is the cosine and ``2 i + 1`` the sine of
+    ``position / theta**(2 i / head_size)``, with 14 fraction bits (``ops.ANGLE_FRACTION``): within
+    2**-15.
+    """
+    frequency = theta ** (-np.arange(0, head_size, 2) / head_size)
+    angle = np.arange(context)[:, None] * frequency
+    pairs = np.stack([np.cos(angle), np.sin(angle)], axis=2)
+    return _int16(pairs / ANGLE_STEP).reshape(context, head_size)
 
 
 def scalings(
@@ -409,26 +461,41 @@ def random_quantised(card: ModelCard, seed: int, layers: int | None = None) -> Q
     return QuantModel(
         name=f"{card.name}-random",
         shape=shape,
-        layers=LazyLayers(
-            shape.layers, lambda i: _random_layer(shape, card.layernorm_eps, scale, seed, i)
-        ),
-        ln_f=_random_norm(draw, shape.width, card.layernorm_eps, scale),
+        layers=LazyLayers(shape.layers, lambda i: _random_layer(shape, card, scale, seed, i)),
+        ln_f=_random_norm(draw, card, scale),
         head=_random_linear(
             draw, "lm_head", shape.width, shape.vocabulary, _ACTIVATION, _LOGIT, bias=0
         ),
         wte=_random_rows(draw, shape.vocabulary, shape.width),
-        wpe=_random_rows(draw, shape.context, shape.width),
+        wpe=(
+            rotary_angles(shape.context, shape.head_size, card.rope_theta)
+            if shape.position == "rotary"
+            else _random_rows(draw, shape.context, shape.width)
+        ),
         scales={"residual": scale, "logits": 2.0**-11},
     )
 
 
-def _random_layer(shape: ModelShape, eps: float, scale: float, seed: int, i: int) -> QuantLayer:
+def _random_layer(
+    shape: ModelShape, card: ModelCard, scale: float, seed: int, i: int
+) -> QuantLayer:
     draw = np.random.default_rng([seed, i, 1])
     d, f = shape.width, shape.ffn
     score = _SCORE / SCORE_STEP / (_ACTIVATION**2 * math.sqrt(shape.head_size))
-    gelu = scaling(_ACTIVATION * GATE_STEP, "activation")
-    ln_1 = _random_norm(draw, d, eps, scale)
-    k, v, q = (_random_linear(draw, n, d, d, _ACTIVATION, _ACTIVATION) for n in "kvq")
+    ln_1 = _random_norm(draw, card, scale)
+    turned = ROTARY_STEPS if shape.position == "rotary" else 1.0
+    k, v, q = (
+        _random_linear(draw, name, d, n, _ACTIVATION, _ACTIVATION * steps)
+        for name, n, steps in (("k", shape.kv_width, turned), ("v", shape.kv_width, 1.0), ("q", d, turned))
+    )  # fmt: skip
+    proj = _random_linear(draw, "proj", d, d, _CONTEXT, _DELTA)
+    ln_2 = _random_norm(draw, card, scale)
+    fc1 = _random_linear(draw, "fc1", d, f, _ACTIVATION, 1 / GATE_STEP)
+    fc2 = _random_linear(draw, "fc2", f, d, _HIDDEN, _DELTA)
+    up, act = None, scaling(_ACTIVATION * GATE_STEP, "activation")
+    if shape.gated:  # both factors of the hidden value are about the root of FACTOR_STEPS apart
+        up = _random_linear(draw, "up", d, f, _ACTIVATION, math.sqrt(FACTOR_STEPS * _ACTIVATION))
+        act = scaling(math.sqrt(FACTOR_STEPS * _ACTIVATION) * GATE_STEP, "activation")
     return QuantLayer(
         ln_1=ln_1,
         k=k,
@@ -436,11 +503,12 @@ def _random_layer(shape: ModelShape, eps: float, scale: float, seed: int, i: int
         q=q,
         scores=scaling(score, "scores"),
         context=scaling(1.0, "context", bits=15),
-        proj=_random_linear(draw, "proj", d, d, _CONTEXT, _DELTA),
-        ln_2=_random_norm(draw, d, eps, scale),
-        fc1=_random_linear(draw, "fc1", d, f, _ACTIVATION, 1 / GATE_STEP),
-        activation=Activation(gelu.multiplier, gelu.shift, "gelu"),
-        fc2=_random_linear(draw, "fc2", f, d, _HIDDEN, _DELTA),
+        proj=proj,
+        ln_2=ln_2,
+        fc1=fc1,
+        activation=Activation(act.multiplier, act.shift, GATES[card.activation]),
+        fc2=fc2,
+        up=up,
     )
 
 
@@ -464,9 +532,13 @@ def _random_linear(
     )
 
 
-def _random_norm(draw: np.random.Generator, d: int, eps: float, scale: float) -> QuantNorm:
+def _random_norm(draw: np.random.Generator, card: ModelCard, scale: float) -> QuantNorm:
+    d = card.width
     gamma = _ACTIVATION * draw.uniform(0.7, 1.3, d)
-    return _norm("norm", gamma, draw.normal(0, 0.1 * _ACTIVATION, d), eps, scale)
+    beta = draw.normal(0, 0.1 * _ACTIVATION, d)
+    if card.norm == "rmsnorm":
+        beta[:] = 0
+    return _norm("norm", gamma, beta, card.norm_eps, scale)
 
 
 def _random_rows(draw: np.random.Generator, rows: int, d: int) -> NDArray[np.int16]:

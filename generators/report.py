@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict
 
 from designs.cards import ModelCard
 from designs.errors import DesignError
-from designs.gpt2 import gpt2_sources
 from designs.memory_map import REGIONS
 from designs.target import TargetCard
+from designs.transformer import weight_shapes
 from generators import charts, resources
 from generators.asic_build import AsicResult
 from generators.files import write
@@ -386,7 +386,7 @@ def make_report(
 
 def _parameters(card: ModelCard) -> int:
     total = 0
-    for shape in gpt2_sources(card).values():
+    for shape in weight_shapes(card).values():
         size = 1
         for n in shape:
             size *= n

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from designs import quantised as storage
 from designs.cards import ModelCard
 from designs.checkpoint import Checkpoint
-from designs.gpt2 import gpt2_sources
 from designs.memory_map import MemoryMap
 from designs.progress import Progress
 from designs.quantised import QuantModel, Ranges
 from designs.tokenizer import HuggingFaceTokenizer, Tokenizer, check_ids, tokenizer_for
+from designs.transformer import weight_shapes
 from generators.image import write_image
 from generators.quantise import check_activation, quantise
 
@@ -104,7 +104,7 @@ def calibration_tokens(
     DesignError
         If the tokenizer makes tokens that the model does not know.
     """
-    parameters = sum(prod(shape) for shape in gpt2_sources(card).values())
+    parameters = sum(prod(shape) for shape in weight_shapes(card).values())
     most = max(FEWEST_TOKENS, CALIBRATION_MACS // parameters)
     if tokenizer is None:
         count, source = min(most, RANDOM_TOKENS), RANDOM_SOURCE

@@ -133,13 +133,13 @@ def list_(
 
 def _list_models() -> None:
     from designs.cards import list_models, load_model_card
-    from designs.gpt2 import gpt2_sources
+    from designs.transformer import weight_shapes
 
     columns = ["model", "parameters", "layers", "width", "heads", "ffn", "vocabulary", "context"]
     rows: list[list[object]] = []
     for name in list_models():
         card = load_model_card(name)
-        parameters = sum(math.prod(shape) for shape in gpt2_sources(card).values())
+        parameters = sum(math.prod(shape) for shape in weight_shapes(card).values())
         sizes = [card.layers, card.width, card.heads, card.ffn, card.vocabulary, card.context]
         weights = "come with hwgen" if card.checkpoint else "by --weights-from"
         rows.append([name, quantity(parameters), *sizes, weights])

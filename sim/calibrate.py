@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from designs.cards import ModelCard
 from designs.errors import DesignError
 from designs.quantised import Observed, Ranges
-from sim.golden import float_gpt2
+from sim.golden import float_transformer
 
 __all__ = ["observe_ranges"]
 
 SKIPPED = ("scores", "softmax", "proj", "fc1", "fc2")
-"""Tensors whose scale does not come from calibration."""
+"""Tensors whose scale does not come from calibration, but for fc1 of a gated model."""
 
 SAMPLE_ELEMENTS = 1 << 19
 """At most so many values of a tensor are kept."""
@@ -36,7 +36,7 @@ def observe_ranges(
 
     Parameters
     ----------
-    weights : by Hugging Face names, as ``Checkpoint.weights`` returns.
+    weights : by the Model's names, as ``Checkpoint.weights`` returns.
     card : the model.
     tokens : the calibration text, at least one token.
     window : tokens of one pass, the model's context if None.
@@ -44,7 +44,7 @@ def observe_ranges(
 
     Returns
     -------
-    Ranges, by the names of ``designs.gpt2``: ``embed``, ``h0.ln_1``, ..., ``ln_f``, ``lm_head``.
+    Ranges, by the names of ``designs.transformer``: ``embed``, ``h0.ln_1``, ..., ``ln_f``, ``lm_head``.
 
     Raises
     ------
@@ -66,7 +66,8 @@ def observe_ranges(
         if name.endswith(".add_2"):
             done += 1
             progress(done, len(starts) * card.layers)
-        if name.rpartition(".")[2] in SKIPPED:
+        kind = name.rpartition(".")[2]
+        if kind in SKIPPED and not (kind == "fc1" and card.gated):
             return
         top = np.abs(value).max(axis=0).astype(np.float32)
         maximum[name] = np.maximum(maximum[name], top) if name in maximum else top
@@ -76,7 +77,7 @@ def observe_ranges(
         rows.setdefault(name, []).append(value[chosen].astype(np.float32))
 
     for start in starts:
-        float_gpt2.forward(weights, card, ids[start : start + window], observe=see)
+        float_transformer.forward(weights, card, ids[start : start + window], observe=see)
     return Ranges(
         tokens=int(ids.size),
         tensors={name: Observed(maximum[name], np.concatenate(rows[name])) for name in maximum},

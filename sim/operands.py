@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from designs.errors import DesignError
 from designs.quantised import QuantModel
-from sim.golden import gpt2
+from sim.golden import transformer
 from sim.golden.ops import Ints
 
 __all__ = ["Operand", "observe_operands"]
@@ -25,8 +25,8 @@ class Operand:
     ----------
     layer : of the model; the number of layers for the head
     name : of the activations: ``ln_1`` (for k, v and q), ``q`` (for the scores), ``p``
-        (probabilities, for the context), ``context`` (for proj), ``ln_2`` (for fc1), ``hidden``
-        (for fc2), ``ln_f`` (for the head)
+        (probabilities, for the context), ``context`` (for proj), ``ln_2`` (for fc1 and, of a gated
+        model, up), ``hidden`` (for fc2), ``ln_f`` (for the head)
     rows : int8 [n, k], one token a row; of ``q`` and ``p`` those of one attention head
     columns : int8 [k, m], what they are multiplied with
     lengths : int64 [n]: row i has ``lengths[i]`` elements, the others are 0
@@ -91,8 +91,8 @@ def observe_operands(
 
     for start in starts:
         window = ids[start : start + shape.context]
-        x = gpt2.forward(model, gpt2.KVCache(model), window, observe)
-        gpt2.logits(model, x, observe)
+        x = transformer.forward(model, transformer.KVCache(model), window, observe)
+        transformer.logits(model, x, observe)
 
 
 def _weights(model: QuantModel, layer: int, name: str) -> NDArray[np.int8]:
@@ -102,6 +102,8 @@ def _weights(model: QuantModel, layer: int, name: str) -> NDArray[np.int8]:
     of = model.layers[layer]
     if name == "ln_1":
         return np.concatenate([of.k.weight, of.v.weight, of.q.weight], axis=1)
+    if name == "ln_2" and of.up is not None:
+        return np.concatenate([of.fc1.weight, of.up.weight], axis=1)
     return {"context": of.proj, "ln_2": of.fc1, "hidden": of.fc2}[name].weight
 
 
@@ -112,8 +114,9 @@ def _attention(
     q, k, v = made["q"], made["k"].astype(np.int8), made["v"].astype(np.int8)
     n, width = q.shape
     visible = np.arange(n) + 1
-    for head in np.split(np.arange(width), model.shape.heads):
-        size = np.full(n, len(head), np.int64)
-        see(Operand(layer, "q", q[:, head].astype(np.int8), k[:, head].T, size, visible))
-        p, _ = gpt2.probabilities(model.layers[layer], q[:, head], k[:, head], visible)
-        see(Operand(layer, "p", p.astype(np.int8), v[:, head], visible, size))
+    heads = transformer.head_columns(width, k.shape[1], model.shape.heads)
+    size = np.full(n, model.shape.head_size, np.int64)
+    for head, shared in heads:
+        see(Operand(layer, "q", q[:, head].astype(np.int8), k[:, shared].T, size, visible))
+        p, _ = transformer.probabilities(model.layers[layer], q[:, head], k[:, shared], visible)
+        see(Operand(layer, "p", p.astype(np.int8), v[:, shared], visible, size))

@@ -10,7 +10,7 @@ from typing import Any
 from designs import quantised
 from designs.tokenizer import tokenizer_for
 from sim.built import Built, load
-from sim.golden import gpt2
+from sim.golden import transformer
 
 __all__ = ["emit_package"]
 
@@ -68,12 +68,12 @@ def _cases(built: Built) -> Iterator[dict[str, Any]]:
         prompt = [
             token % built.map.vocabulary for token in ((17, 4, 23, 11, 5) if small else (17,))
         ]
-    cache = gpt2.KVCache(model)
-    tokens = gpt2.generate(model, prompt, 3 if small else 1, chunk=built.chunk, cache=cache)
+    cache = transformer.KVCache(model)
+    tokens = transformer.generate(model, prompt, 3 if small else 1, chunk=built.chunk, cache=cache)
     yield {"prompt": prompt, "tokens": tokens, "memory": list(_cache_words(built, cache))}
 
 
-def _cache_words(built: Built, cache: gpt2.KVCache) -> Iterator[tuple[int, str]]:
+def _cache_words(built: Built, cache: transformer.KVCache) -> Iterator[tuple[int, str]]:
     """Every word of the cache: its byte in the striped space, and its bytes in hexadecimal."""
     memory = built.map
     for layer in range(memory.layers):

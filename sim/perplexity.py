@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from designs.cards import ModelCard
 from designs.errors import DesignError
 from designs.quantised import QuantModel
-from sim.golden import float_gpt2, gpt2
+from sim.golden import float_transformer, transformer
 from sim.golden.perplexity import Perplexity
 from sim.golden.perplexity import perplexity as measure
 
@@ -51,7 +51,10 @@ def golden_perplexity(
     step = model.scales["logits"]
 
     def logits(ids: NDArray[np.int64]) -> NDArray[Any]:
-        return gpt2.logits(model, gpt2.forward(model, gpt2.KVCache(model), ids)) * step
+        return (
+            transformer.logits(model, transformer.forward(model, transformer.KVCache(model), ids))
+            * step
+        )
 
     return measure(logits, tokens, window=window, stride=stride, progress=progress)
 
@@ -99,7 +102,7 @@ def compare_perplexity(
         return report
 
     reference = measure(
-        lambda ids: float_gpt2.forward(weights, card, ids),
+        lambda ids: float_transformer.forward(weights, card, ids),
         tokens, window=window, stride=stride, progress=half(True),
     )  # fmt: skip
     golden = golden_perplexity(model, tokens, window=window, stride=stride, progress=half(False))

@@ -20,7 +20,7 @@ from designs.quantised import QuantModel
 from designs.tokenizer import TextStream, check_ids, encode_prompt, tokenizer_for
 from sim.built import Built, load
 from sim.compare import Comparison, Expected, compare, compare_arrays
-from sim.golden import gpt2
+from sim.golden import transformer
 from sim.model import Speed, compile_model
 from sim.runner import Event, Job, Outcome, execute
 
@@ -113,7 +113,7 @@ def generate(
     if probes is None:
         probes = built.map.layers * built.map.width <= 4096
     model = quantised.load(built.quantised, keep=None if probes else 2)
-    cache = gpt2.KVCache(model)
+    cache = transformer.KVCache(model)
     run = _Run(built, model, cache, ids, tokens, built.map.layers)
     return run.play(built.weights, on_token, waves, probes, speed, progress)
 
@@ -163,7 +163,7 @@ def run_layers(
     else:
         chosen = list(tokens)
     ids = _check_ids(built, chosen, generate, past)
-    cache = gpt2.KVCache(model, layers)
+    cache = transformer.KVCache(model, layers)
     for half in (cache.k, cache.v):
         half[:, :past] = draw.integers(-127, 128, half[:, :past].shape, np.int8)
     cache.length = past
@@ -212,7 +212,7 @@ class _Run:
 
     built: Built
     model: QuantModel
-    cache: gpt2.KVCache
+    cache: transformer.KVCache
     prompt: list[int]
     count: int
     layers: int
@@ -241,7 +241,7 @@ class _Run:
             outcome = self._simulate(program, job, on_token, progress)
             with progress.step("golden") as step:
                 expected = Expected()
-                golden = gpt2.generate(
+                golden = transformer.generate(
                     self.model,
                     self.prompt,
                     self.count,

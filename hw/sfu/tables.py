@@ -24,8 +24,18 @@ def _gelu_gate(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (z + 0.044715 * z**3)))
 
 
+def _gate(values: NDArray[np.float64]) -> Ints:
+    """Gates as integers; beyond the table an activation is 0 or its argument."""
+    values[0], values[-1] = 0.0, 1.0
+    return np.round(2**15 * values).astype(np.int64)
+
+
+_Z = (np.arange(1024) - 512) / 64.0
+
 GATE_TABLE: dict[str, Ints] = {
-    "gelu": np.round(2**15 * _gelu_gate((np.arange(1024) - 512) / 64.0)).astype(np.int64),
+    "gelu": _gate(_gelu_gate(_Z)),
+    "relu": _gate(np.where(_Z > 0, 1.0, 0.0)),
+    "silu": _gate(1.0 / (1.0 + np.exp(-_Z))),
 }
 """``gate(z) * 2**15`` of each activation ``z * gate(z)``, for ``z`` from -8 to 8 in steps
 of 1/64."""

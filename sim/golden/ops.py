@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "EXP2_TABLE", "GATE_FRACTION", "GATE_TABLE", "RECIPROCAL_BITS", "RSQRT_TABLE", "SCORE_FRACTION",
-    "argmax", "clamp", "gated_activation", "layernorm", "reciprocal", "requantise", "residual_add",
-    "round_shift", "rsqrt", "softmax_row",
+    "ANGLE_FRACTION", "EXP2_TABLE", "GATE_FRACTION", "GATE_TABLE", "PRODUCT_FRACTION",
+    "RECIPROCAL_BITS", "ROTARY_FRACTION", "RSQRT_TABLE", "SCORE_FRACTION", "argmax", "clamp",
+    "gated_activation", "gated_product", "layernorm", "reciprocal", "requantise", "residual_add",
+    "rmsnorm", "rotary", "round_shift", "rsqrt", "softmax_row",
 ]  # fmt: skip
 
 Ints = NDArray[np.int64]
@@ -22,6 +23,16 @@ SCORE_FRACTION = 8
 
 GATE_FRACTION = 10
 """Fraction bits of the argument of a gated activation (int16, so about +-32)."""
+
+PRODUCT_FRACTION = 15
+"""By how much the product of an activated value and its factor is shifted to int8."""
+
+ROTARY_FRACTION = 5
+"""Fraction bits of a query or key before it is turned, in steps of the int8 that it becomes: int16 then
+reaches eight times as far, so that what saturates before would do so behind."""
+
+ANGLE_FRACTION = 14
+"""Fraction bits of a cosine and a sine."""
 
 RECIPROCAL_BITS = 24
 """Width to which the sum of a softmax row is normalised before it divides."""
@@ -37,8 +48,18 @@ def _gelu_gate(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (z + 0.044715 * z**3)))
 
 
+def _gate(values: NDArray[np.float64]) -> Ints:
+    """Gates as integers; beyond the table an activation is 0 or its argument."""
+    values[0], values[-1] = 0.0, 1.0
+    return np.round(2**15 * values).astype(np.int64)
+
+
+_Z = (np.arange(1024) - 512) / 64.0
+
 GATE_TABLE: dict[str, Ints] = {
-    "gelu": np.round(2**15 * _gelu_gate((np.arange(1024) - 512) / 64.0)).astype(np.int64),
+    "gelu": _gate(_gelu_gate(_Z)),
+    "relu": _gate(np.where(_Z > 0, 1.0, 0.0)),
+    "silu": _gate(1.0 / (1.0 + np.exp(-_Z))),
 }
 """``gate(z)`` of each activation ``z * gate(z)``, scaled by 2**15 (16 bits, unsigned), for ``z`` from -8 to
 8 in steps of 1/64."""
@@ -75,16 +96,48 @@ def residual_add(x: Ints, delta: Ints) -> Ints:
     return clamp(np.asarray(x, np.int64) + delta, 16)
 
 
-def gated_activation(z: Ints, multiplier: int, shift: int, gate: str = "gelu") -> Ints:
-    """``z * gate(z)`` of an int16 argument with 10 fraction bits, requantised to int8.
+def gated_activation(
+    z: Ints, multiplier: int, shift: int, gate: str = "gelu", bits: int = 8
+) -> Ints:
+    """``z * gate(z)`` of an int16 argument with 10 fraction bits, requantised to ``bits`` bits.
 
-    The gate is read at the nearest 1/64, so the product before requantisation is within 0.004 of the real
-    function (tests/sim/golden/test_ops.py measures it).
+    The gate is read at the nearest 1/64, so the product before requantisation is within 0.004 of GELU and
+    SiLU and within 0.008 of ReLU (tests/sim/golden/test_ops.py measures it).
     """
     z = np.asarray(z, np.int64)
     index = np.clip(((z + 8) >> 4) + 512, 0, 1023)
     gated = round_shift(z * GATE_TABLE[gate][index], 15)
-    return requantise(gated, 0, multiplier, shift, 8)
+    return requantise(gated, 0, multiplier, shift, bits)
+
+
+def gated_product(u: Ints, up: Ints) -> Ints:
+    """``u * up / 2**15`` as int8: activated values (int16) times their factors (int16), as in SwiGLU.
+
+    With exact factors it is within half a step; an error of half a step in each of them adds at most
+    ``(|u| + |up|) / 2**16``.
+    """
+    return clamp(round_shift(np.asarray(u, np.int64) * up, PRODUCT_FRACTION), 8)
+
+
+def rotary(y: Ints, angles: Ints) -> Ints:
+    """Turn pairs of adjacent features and narrow them to int8.
+
+    Parameters
+    ----------
+    y : int16, shape [..., n]: with ``ROTARY_FRACTION`` fraction bits; n is a multiple of the head size.
+    angles : int16, shape [..., head size]: cosine and sine of each pair, with ``ANGLE_FRACTION`` fraction bits.
+
+    Notes
+    -----
+    ``(a cos - b sin, a sin + b cos)`` is summed exactly and rounded once: within 0.5 steps, plus 2**-15 of
+    the pair's length for the angles.
+    """
+    y = np.asarray(y, np.int64)
+    pairs = y.reshape(*y.shape[:-1], -1, angles.shape[-1])
+    a, b = pairs[..., ::2], pairs[..., 1::2]
+    cosine, sine = angles[..., None, ::2], angles[..., None, 1::2]
+    turned = np.stack([a * cosine - b * sine, a * sine + b * cosine], axis=-1)
+    return clamp(round_shift(turned.reshape(y.shape), ROTARY_FRACTION + ANGLE_FRACTION), 8)
 
 
 def rsqrt(value: int) -> tuple[int, int]:
@@ -124,6 +177,19 @@ def layernorm(x: Ints, gamma: Ints, beta: Ints, gamma_shift: int, epsilon: int) 
         (d * x - total) * r, 13 + e
     )  # 10 fraction bits, within 18 bits for d up to 16384
     return clamp(round_shift(n * gamma + (np.asarray(beta, np.int64) << 10), gamma_shift + 10), 8)
+
+
+def rmsnorm(x: Ints, gamma: Ints, gamma_shift: int, epsilon: int) -> Ints:
+    """:func:`layernorm` without a mean and without beta: the row over the root of its mean square.
+
+    With exact ``Q = sum x*x`` the row's ``x / sqrt(mean square + eps)`` equals
+    ``d*x / sqrt(d*Q + epsilon)``. The parameters are those of :func:`layernorm`.
+    """
+    x = np.asarray(x, np.int64)
+    d = x.shape[0]
+    r, e = rsqrt(d * int((x * x).sum()) + epsilon)
+    n = round_shift(d * x * r, 13 + e)  # 10 fraction bits
+    return clamp(round_shift(n * gamma, gamma_shift + 10), 8)
 
 
 def softmax_row(scores: Ints) -> tuple[Ints, int]:

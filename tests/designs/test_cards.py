@@ -34,7 +34,7 @@ class TestModelCards:
         assert (card.layers, card.width, card.heads) == SIZES[name]
         assert card.name == name
         assert card.ffn == 4 * card.width
-        assert card.layernorm_eps == 1e-5
+        assert card.norm_eps == 1e-5
         assert card.tied_head
 
     def test_list_has_every_model(self) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from designs.cards import ModelCard, load_model_card
 from designs.checkpoint import Checkpoint, find_model
 from designs.errors import DesignError
-from designs.gpt2 import gpt2_model, gpt2_sources
+from designs.transformer import transformer_model, weight_sources
 
 CARD = ModelCard(name="small", layers=2, width=12, heads=3, ffn=20, vocabulary=17, context=9)
 CONFIG = {
@@ -27,12 +27,12 @@ Arrays = dict[str, NDArray[Any]]
 DTYPES = {"float32": "F32", "float16": "F16", "uint16": "BF16", "float64": "F64", "uint8": "U8"}
 
 
-def arrays(dtype: str = "float32", prefix: str = "") -> Arrays:
-    """Return random weights for CARD."""
+def arrays(dtype: str = "float32", prefix: str = "", card: ModelCard = CARD) -> Arrays:
+    """Return random weights for a card."""
     draw = np.random.default_rng(1)
     return {
         prefix + name: draw.standard_normal(shape).astype(dtype)
-        for name, shape in gpt2_sources(CARD).items()
+        for name, shape in weight_sources(card).items()
     }
 
 
@@ -70,13 +70,100 @@ def failure(path: Path, card: ModelCard = CARD) -> str:
     return message
 
 
+LLAMA = ModelCard(
+    name="small", family="llama", layers=2, width=12, heads=3, kv_heads=1, ffn=20, vocabulary=17,
+    context=9,
+)  # fmt: skip
+LLAMA_CONFIG = {
+    "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 12, "num_attention_heads": 3,
+    "num_key_value_heads": 1, "intermediate_size": 20, "vocab_size": 17,
+    "max_position_embeddings": 9, "rms_norm_eps": 1e-5, "hidden_act": "silu", "rope_theta": 1e4,
+}  # fmt: skip
+OPT = ModelCard(
+    name="small", family="opt", layers=2, width=12, heads=3, ffn=20, vocabulary=17, context=9
+)
+OPT_CONFIG = {
+    "model_type": "opt", "num_hidden_layers": 2, "hidden_size": 12, "num_attention_heads": 3,
+    "ffn_dim": 20, "vocab_size": 17, "max_position_embeddings": 9, "activation_function": "relu",
+    "word_embed_proj_dim": 12,
+}  # fmt: skip
+
+
+class TestFamilies:
+    @pytest.mark.parametrize("prefix", ["", "model."])
+    @pytest.mark.parametrize(("card", "config"), [(LLAMA, LLAMA_CONFIG), (OPT, OPT_CONFIG)])
+    def test_weights(
+        self, tmp_path: Path, card: ModelCard, config: dict[str, object], prefix: str
+    ) -> None:
+        tensors = arrays(card=card)
+        named = {n if n == "lm_head.weight" else prefix + n: v for n, v in tensors.items()}
+        checkpoint = Checkpoint.open(folder(tmp_path, named, config))
+        assert checkpoint.card == card.model_copy(update={"name": tmp_path.name})
+        checkpoint.check_against(card)
+        weights = checkpoint.weights(card)
+        layers = "layers.1." if card is LLAMA else "decoder.layers.1."
+        for name, source in (
+            ("q", "self_attn.q_proj"),
+            ("v", "self_attn.v_proj"),
+            ("fc1", "mlp.gate_proj" if card is LLAMA else "fc1"),
+        ):
+            found = weights[f"h1.{name}.weight"]
+            np.testing.assert_array_equal(found, tensors[f"{layers}{source}.weight"].T)
+        if card is OPT:  # position 0 is the third row
+            table = tensors["decoder.embed_positions.weight"]
+            assert table.shape == (11, 12)
+            np.testing.assert_array_equal(weights["wpe.weight"], table[2:])
+
+    def test_not_finite_names_the_row_of_the_file(self, tmp_path: Path) -> None:
+        tensors = arrays(card=OPT)
+        tensors["decoder.embed_positions.weight"][5, 7] = np.inf
+        weights = Checkpoint.open(folder(tmp_path, tensors, OPT_CONFIG)).weights(OPT)
+        with pytest.raises(DesignError, match=r"embed_positions.weight is inf at index \[5, 7\]"):
+            weights["wpe.weight"]
+
+    @pytest.mark.parametrize(
+        ("config", "changes", "message"),
+        [
+            (LLAMA_CONFIG, {"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling of kind 'llama3'"),
+            (LLAMA_CONFIG, {"rope_scaling": {"type": "linear"}}, "kind 'linear' is not supported"),
+            (LLAMA_CONFIG, {"attention_bias": True}, "attention_bias must be false, not true"),
+            (LLAMA_CONFIG, {"head_dim": 8}, "head_dim must be hidden_size / num_attention_heads, 4"),
+            (LLAMA_CONFIG, {"num_key_value_heads": 2}, "heads must be a multiple of kv_heads"),
+            (LLAMA_CONFIG, {"hidden_act": "tanh"}, "field activation"),
+            (
+                LLAMA_CONFIG,
+                {"num_attention_heads": 4, "num_key_value_heads": 4},
+                "the head size must be even, but 12 / 4 is 3",
+            ),
+            (OPT_CONFIG, {"do_layer_norm_before": False}, "do_layer_norm_before must be true"),
+            (OPT_CONFIG, {"word_embed_proj_dim": 6}, "word_embed_proj_dim must be hidden_size, 12"),
+        ],
+    )  # fmt: skip
+    def test_refuses(
+        self, tmp_path: Path, config: dict[str, object], changes: dict[str, object], message: str
+    ) -> None:
+        card = LLAMA if config is LLAMA_CONFIG else OPT
+        found = failure(folder(tmp_path, arrays(card=card), {**config, **changes}), card)
+        assert message in found
+        assert "config.json" in found
+
+    def test_rope_theta_among_the_parameters(self, tmp_path: Path) -> None:
+        config = {**LLAMA_CONFIG, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
+        config["rope_theta"] = None
+        assert Checkpoint.open(folder(tmp_path, arrays(card=LLAMA), config)).card.rope_theta == 5e5
+
+    def test_another_family(self, tmp_path: Path) -> None:
+        found = failure(folder(tmp_path, arrays(card=OPT), OPT_CONFIG), LLAMA)
+        assert "model_type is opt, but model small is of family llama" in found
+
+
 class TestReading:
     @pytest.mark.parametrize("prefix", ["", "transformer."])
     def test_prefix(self, tmp_path: Path, prefix: str) -> None:
         tensors = arrays(prefix=prefix)
         checkpoint = Checkpoint.open(folder(tmp_path, tensors))
         checkpoint.check_against(CARD)
-        assert checkpoint.names == tuple(sorted(gpt2_sources(CARD)))
+        assert checkpoint.names == tuple(sorted(weight_sources(CARD)))
         for name in checkpoint.names:
             expected = tensors[prefix + name]
             np.testing.assert_array_equal(checkpoint.tensor(name), expected)
@@ -121,8 +208,10 @@ class TestReading:
         index.write_text(json.dumps({"weight_map": places}))
         checkpoint = Checkpoint.open(tmp_path)
         checkpoint.check_against(CARD)
-        for name, value in checkpoint.weights().items():
-            np.testing.assert_array_equal(value, tensors[f"transformer.{name}"])
+        weights = checkpoint.weights()
+        for name, source in (("h1.fc2.weight", "h.1.mlp.c_proj.weight"), ("ln_f.bias",) * 2):
+            np.testing.assert_array_equal(weights[name], tensors[f"transformer.{source}"])
+        assert len(weights) == len(list(weights)) == 36
 
         index.write_text(json.dumps({"weight_map": {**places, names[0]: "b.safetensors"}}))
         assert f"tensor {names[0]} should be in b.safetensors" in failure(tmp_path)
@@ -136,7 +225,7 @@ class TestReading:
     def test_weights_of_a_model(self, tmp_path: Path) -> None:
         tensors = arrays()
         checkpoint = Checkpoint.open(folder(tmp_path, tensors))
-        model = gpt2_model(CARD)
+        model = transformer_model(CARD)
         fused = tensors["h.1.attn.c_attn.weight"]
         for i, part in enumerate("qkv"):
             value = checkpoint.weight(model.tensor(f"h1.{part}.weight"))
@@ -159,7 +248,7 @@ class TestReading:
             config["n_ctx"] = 9
         card = Checkpoint.open(folder(tmp_path, arrays(), config)).card
         assert card.ffn == (48 if missing == "n_inner" else 20)
-        assert (card.context, card.layernorm_eps) == (9, 1e-5)
+        assert (card.context, card.norm_eps) == (9, 1e-5)
 
 
 class TestDamage:
@@ -176,7 +265,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"model_type": "llama"}, "model_type is 'llama', not 'gpt2'"),
+            ({"model_type": "bert"}, "model_type is 'bert', not 'gpt2' or 'opt' or 'llama'"),
             ({"n_layer": None}, "n_layer is missing"),
             ({"n_head": 5}, "width must be a multiple of heads"),
             ({"n_embd": "wide"}, "width: input should be a valid integer"),

@@ -10,14 +10,21 @@ import pytest
 
 from designs.cards import ModelCard, list_models, load_model_card
 from designs.errors import DesignError
-from designs.gpt2 import PARTS, gpt2_model, gpt2_sources
 from designs.model import KINDS, Kind, Model, Task, Tensor, register
+from designs.transformer import transformer_model, weight_sources
 
+PARTS = (
+    "ln_1", "q", "k", "v", "scores", "softmax", "context", "proj", "add_1",
+    "ln_2", "fc1", "act", "fc2", "add_2",
+)  # fmt: skip
 PARAMETERS = {
     "gpt2": 124_439_808,
     "gpt2-medium": 354_823_168,
     "gpt2-large": 774_030_080,
     "gpt2-xl": 1_557_611_200,
+    "llama2-7b": 6_738_415_616,
+    "tinyllama-1.1b": 1_100_048_384,
+    "opt-6.7b": 6_658_473_984 - 2 * 4096,  # but the two rows before position 0
 }
 ODD = ModelCard(
     name="odd", layers=2, width=48, heads=3, ffn=100, vocabulary=300, context=40, tied_head=False
@@ -26,7 +33,7 @@ ODD = ModelCard(
 
 @pytest.fixture(scope="module")
 def tiny() -> Model:
-    return gpt2_model(load_model_card("tiny-gpt2"))
+    return transformer_model(load_model_card("tiny-gpt2"))
 
 
 def edited(model: Model, **changes: Any) -> Model:
@@ -54,17 +61,28 @@ class TestGraph:
     @pytest.mark.parametrize("name", PARAMETERS)
     def test_weights_of_the_real_sizes(self, name: str) -> None:
         card = load_model_card(name)
-        model = gpt2_model(card)
+        model = transformer_model(card)
         assert model.weight_elements == PARAMETERS[name]
-        assert len(model.tasks) == 4 + card.layers * len(PARTS)
+        rotary = 2 if card.position == "rotary" else 0
+        assert len(model.tasks) == 4 + card.layers * (len(PARTS) + rotary)
 
     @pytest.mark.parametrize("card", [ODD, load_model_card("tiny-gpt2")], ids=lambda c: c.name)
     def test_weights_are_the_checkpoint(self, card: ModelCard) -> None:
-        sources = gpt2_sources(card)
+        sources = weight_sources(card)
         covered = dict.fromkeys(sources, 0)
-        for tensor in gpt2_model(card).weights:
+        for tensor in transformer_model(card).weights:
             covered[tensor.source] += math.prod(int(dim) for dim in tensor.shape)
         assert covered == {name: math.prod(shape) for name, shape in sources.items()}
+
+    def test_llama(self) -> None:
+        model = transformer_model(load_model_card("tinyllama-1.1b"))
+        assert model.size("h0.k_rotary", tokens=3, past=10) == (13, 256)
+        assert model.tensor("h0.k").kind == "activation"
+        assert [t.name for t in model.weights][:2] == ["wte.weight", "h0.ln_1.weight"]
+        width, kv, ffn, heads = 2048, 256, 5632, 32
+        linear = 22 * (2 * width * (width + kv) + 3 * width * ffn) + width * 32000
+        assert model.macs(1, 9) == linear + 22 * 2 * 10 * heads * 64
+        assert Model.from_yaml(model.to_yaml()) == model
 
     def test_names(self, tiny: Model) -> None:
         names = [task.name for task in tiny.tasks]
@@ -97,7 +115,7 @@ class TestGraph:
 
     @pytest.mark.parametrize("name", ["tiny-gpt2", "gpt2-medium"])
     def test_macs_do_not_depend_on_how_a_prompt_is_cut(self, name: str) -> None:
-        model = gpt2_model(load_model_card(name))
+        model = transformer_model(load_model_card(name))
         assert model.macs(40) == model.macs(25) + model.macs(15, 25)
         assert model.macs(40) == sum(model.macs(1, past) for past in range(40))
 
@@ -127,7 +145,7 @@ class TestGraph:
 class TestRoundTrip:
     @pytest.mark.parametrize("name", list_models())
     def test_yaml(self, name: str) -> None:
-        model = gpt2_model(load_model_card(name))
+        model = transformer_model(load_model_card(name))
         text = model.to_yaml()
         again = Model.from_yaml(text)
         assert again == model
@@ -135,12 +153,12 @@ class TestRoundTrip:
         assert again.to_yaml() == text
 
     def test_untied(self) -> None:
-        model = gpt2_model(ODD)
+        model = transformer_model(ODD)
         assert Model.from_yaml(model.to_yaml()) == model
         assert model.task("lm_head").inputs == ("ln_f", "lm_head.weight")
 
     def test_a_line_for_each_task_and_tensor(self, tiny: Model) -> None:
-        assert len(tiny.to_yaml().splitlines()) == 10 + len(tiny.tensors) + len(tiny.tasks)
+        assert len(tiny.to_yaml().splitlines()) == 11 + len(tiny.tensors) + len(tiny.tasks)
         assert "- {name: h0.q, shape: [L, 64], kind: activation}" in tiny.to_yaml()
 
     def test_prints(self, tiny: Model) -> None:
@@ -236,10 +254,12 @@ class TestValidation:
         [
             ("h0.scores", {"form": "scores", "heads": 5}, "a multiple of 5 heads"),
             ("h0.scores", {"form": "scores", "heads": 0}, "heads must be positive"),
-            ("h0.scores", {"form": "sores", "heads": 4}, "linear, scores or context"),
+            ("h0.scores", {"form": "scores", "heads": 4, "kv_heads": 3}, "a multiple of kv_heads"),
+            ("h0.scores", {"form": "scores", "heads": 4, "kv_heads": 2}, "must be equally wide"),
+            ("h0.scores", {"form": "sores", "heads": 4}, "linear, pair, scores or context"),
             ("h0.context", {"form": "context", "heads": 2}, r"\[2, L, C\]"),
             ("h0.ln_1", {}, "eps must be given"),
-            ("h0.gelu", {}, "function must be given"),
+            ("h0.act", {}, "function must be given"),
             ("h0.add_1", {"operation": "sub"}, "add or mul, not 'sub'"),
         ],
     )

@@ -8,8 +8,8 @@ import pytest
 
 from designs import target
 from designs.cards import load_model_card
-from designs.gpt2 import gpt2_model
 from designs.model import Model
+from designs.transformer import transformer_model
 from generators.lower import lower, program
 from generators.machine import measure
 from generators.plan import plan
@@ -30,12 +30,12 @@ def config_of(model: str, board: str) -> CoreConfig:
 def schedule_of(model: str, board: str) -> tuple[Schedule, CoreConfig]:
     card, config = load_model_card(model), config_of(model, board)
     machine = measure(config, target.load(board))
-    return sequential(lower(gpt2_model(card)), machine, clock_mhz=100.0), config
+    return sequential(lower(transformer_model(card)), machine, clock_mhz=100.0), config
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return gpt2_model(load_model_card("tiny-gpt2"))
+    return transformer_model(load_model_card("tiny-gpt2"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ class TestLower:
         kinds = {t.name: (t.dtype, t.kind) for t in problem.tensors}
         assert kinds["x"] == ("i16", "carry") and kinds["add_1"] == ("i16", "activation")
         assert kinds["k"] == ("i8", "cache") and kinds["q"] == ("i8", "activation")
-        assert kinds["scores"] == ("i16", "activation") and kinds["gelu"] == ("i8", "activation")
+        assert kinds["scores"] == ("i16", "activation") and kinds["act"] == ("i8", "activation")
         assert kinds["wte.weight"] == ("i16", "weight")  # the embedding's copy
         assert kinds["lm_head.weight"] == ("i8", "weight")  # the engine's copy of the tied table
         assert kinds["fc1.bias"] == ("i32", "weight") and kinds["tokens"] == ("u32", "input")
@@ -159,7 +159,7 @@ class TestProgram:
             ScheduleError, match="Tensor q starts at word 0, but its unit uses word 256"
         ):
             program(moved("q", 0), config)
-        steps = {s.name: s for s in program(moved("gelu", 0), config).steps}
+        steps = {s.name: s for s in program(moved("act", 0), config).steps}
         assert steps["fc1"].target == steps["fc2"].source == 0
 
     def test_another_core(self, tiny: tuple[Schedule, CoreConfig]) -> None:

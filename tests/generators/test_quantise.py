@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from designs.cards import ModelCard, load_model_card
+from designs.cards import Family, ModelCard, load_model_card
 from designs.catalogue import ROOT
 from designs.checkpoint import Checkpoint
 from designs.errors import DesignError
-from designs.gpt2 import gpt2_sources
 from designs.quantised import (
     Activation,
     LazyLayers,
@@ -24,38 +23,50 @@ from designs.quantised import (
     save,
 )
 from designs.tokenizer import ByteTokenizer
-from generators.quantise import QuantiseOptions, quantise, random_quantised, scaling, scalings
+from designs.transformer import weight_shapes
+from generators.quantise import (
+    QuantiseOptions,
+    quantise,
+    random_quantised,
+    rotary_angles,
+    scaling,
+    scalings,
+)
 from sim.calibrate import observe_ranges
-from sim.golden import gpt2
+from sim.golden import transformer
 from sim.perplexity import compare_perplexity, golden_perplexity
 
 CARD = ModelCard(name="small", layers=2, width=16, heads=2, ffn=24, vocabulary=29, context=24)
 Weights = dict[str, np.ndarray]
 
 
-def random_weights(seed: int = 0) -> Weights:
+def random_weights(seed: int = 0, card: ModelCard = CARD) -> Weights:
     draw, weights = np.random.default_rng(seed), {}
-    for name, shape in gpt2_sources(CARD).items():
+    for name, shape in weight_shapes(card).items():
         mean = 1.0 if ".ln_" in f".{name}" and name.endswith("weight") else 0.0
         weights[name] = (mean + draw.normal(0, 0.3, shape)).astype(np.float32)
     return weights
 
 
-def calibrate(weights: Weights) -> Ranges:
-    return observe_ranges(weights, CARD, np.random.default_rng(9).integers(0, 29, 200))
+def calibrate(weights: Weights, card: ModelCard = CARD) -> Ranges:
+    return observe_ranges(weights, card, np.random.default_rng(9).integers(0, 29, 200))
 
 
-@pytest.fixture(scope="module")
-def tiny() -> tuple[ModelCard, Weights, list[int], list[int]]:
-    """The shipped model, its calibration text, and the start of the held-out text."""
-    card = load_model_card("tiny-gpt2")
+def shipped(name: str) -> tuple[ModelCard, Weights, list[int], list[int]]:
+    """A shipped model, its calibration text, and the start of the held-out text."""
+    card = load_model_card(name)
     assert card.checkpoint_folder is not None
     texts = [
         ByteTokenizer(128).encode((ROOT / "texts" / f"kjv-{name}.txt").read_text())
         for name in ("calibration", "heldout")
     ]
-    weights = Checkpoint.open(card.checkpoint_folder).weights(card)
+    weights = dict(Checkpoint.open(card.checkpoint_folder).weights(card))
     return card, weights, texts[0][:4000], texts[1][:4000]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> tuple[ModelCard, Weights, list[int], list[int]]:
+    return shipped("tiny-gpt2")
 
 
 class TestScaling:
@@ -95,13 +106,8 @@ class TestQuantise:
     @pytest.mark.parametrize("name", ["k", "v", "q", "proj", "fc1", "fc2"])
     def test_linear_stands_for_the_float_one(self, name: str) -> None:
         scales, part = self.model.scales, getattr(self.model.layers[1], name)
-        source = {"proj": "attn.c_proj", "fc1": "mlp.c_fc", "fc2": "mlp.c_proj"}
-        stem = f"h.1.{source.get(name, 'attn.c_attn')}"
-        weight, bias = self.weights[f"{stem}.weight"], self.weights[f"{stem}.bias"]
-        if name in "qkv":
-            at = "qkv".index(name) * 16
-            weight, bias = weight[:, at : at + 16], bias[at : at + 16]
-        inputs = {"proj": "h1.context", "fc1": "h1.ln_2", "fc2": "h1.gelu"}
+        weight, bias = self.weights[f"h1.{name}.weight"], self.weights[f"h1.{name}.bias"]
+        inputs = {"proj": "h1.context", "fc1": "h1.ln_2", "fc2": "h1.act"}
         outputs = {"proj": "residual", "fc2": "residual"}
         scale_in = scales[inputs.get(name, "h1.ln_1")]
         scale_out = 2.0**-10 if name == "fc1" else scales[outputs.get(name, f"h1.{name}")]
@@ -114,7 +120,7 @@ class TestQuantise:
     def test_norm_stands_for_the_float_one(self) -> None:
         norm, scale = self.model.layers[0].ln_2, self.model.scales["h0.ln_2"]
         for name, found in (("weight", norm.gamma), ("bias", norm.beta)):
-            real = self.weights[f"h.0.ln_2.{name}"]
+            real = self.weights[f"h0.ln_2.{name}"]
             np.testing.assert_allclose(found * scale / 2.0**norm.gamma_shift, real, atol=1e-4)
         peak = max(np.abs(norm.gamma).max(), np.abs(norm.beta).max())
         assert peak >= 2**14 or norm.gamma_shift == 15, "the shift could be larger"
@@ -129,7 +135,7 @@ class TestQuantise:
             scales["h0.v"] / scales["h0.context"], rel=2**-15
         )
         assert 2**14 <= layer.context.multiplier < 2**15
-        assert layer.activation.factor == pytest.approx(2.0**-10 / scales["h0.gelu"], rel=2**-16)
+        assert layer.activation.factor == pytest.approx(2.0**-10 / scales["h0.act"], rel=2**-16)
 
     def test_embeddings_and_residual_stream(self) -> None:
         step = self.model.scales["residual"]
@@ -149,32 +155,32 @@ class TestQuantise:
 
         tokens = np.random.default_rng(9).integers(0, 29, 200)
         for start in range(0, 200, 24):
-            cache = gpt2.KVCache(self.model)
-            x = gpt2.forward(self.model, cache, tokens[start : start + 24], observe)
-            gpt2.next_token(self.model, x[-1], observe)
+            cache = transformer.KVCache(self.model)
+            x = transformer.forward(self.model, cache, tokens[start : start + 24], observe)
+            transformer.next_token(self.model, x[-1], observe)
         for name in ("embed", "residual_1", "residual_2", "logits"):
             assert seen[name] < 32000, name
         assert seen["residual_2"] > 20000
 
     def test_a_large_bias_on_small_weights_fits(self) -> None:
         weights = dict(self.weights)
-        weights["h.0.mlp.c_proj.weight"] = weights["h.0.mlp.c_proj.weight"].copy()
-        weights["h.0.mlp.c_proj.weight"][:, 3] = 1e-9
-        weights["h.0.mlp.c_proj.weight"][:, 4] = 0
-        weights["h.0.mlp.c_proj.bias"] = np.full(16, 2.0, np.float32)
-        weights["h.0.mlp.c_proj.bias"][5] = 0
+        weights["h0.fc2.weight"] = weights["h0.fc2.weight"].copy()
+        weights["h0.fc2.weight"][:, 3] = 1e-9
+        weights["h0.fc2.weight"][:, 4] = 0
+        weights["h0.fc2.bias"] = np.full(16, 2.0, np.float32)
+        weights["h0.fc2.bias"][5] = 0
         model = quantise(weights, CARD, calibrate(weights))
         part = model.layers[0].fc2
-        _, bias = self.real(part, model.scales["h0.gelu"], model.scales["residual"])
+        _, bias = self.real(part, model.scales["h0.act"], model.scales["residual"])
         np.testing.assert_allclose(bias[[3, 4]], 2.0, rtol=1e-3)
         assert abs(bias[5]) < 1e-3
 
     def test_a_channel_of_zeros(self) -> None:
         weights = dict(self.weights)
         for kind in ("weight", "bias"):
-            part = weights[f"h.0.attn.c_attn.{kind}"].copy()
+            part = weights[f"h0.q.{kind}"].copy()
             part[..., 2] = 0
-            weights[f"h.0.attn.c_attn.{kind}"] = part
+            weights[f"h0.q.{kind}"] = part
         q = quantise(weights, CARD, calibrate(weights)).layers[0].q
         assert not q.weight[:, 2].any()
         assert q.bias[2] == 0
@@ -190,14 +196,64 @@ class TestQuantise:
         np.testing.assert_array_equal(found, expected.astype(np.int8))
 
     def test_refuses(self) -> None:
-        card = CARD.model_copy(update={"activation": "relu"})
-        with pytest.raises(DesignError, match="activation relu; supported is gelu_new"):
+        card = CARD.model_copy(update={"activation": "gelu"})
+        with pytest.raises(DesignError, match="activation gelu; supported are gelu_new, relu, si"):
             quantise(self.weights, card, self.ranges)
         with pytest.raises(DesignError, match="calibration has not seen embed"):
             quantise(self.weights, CARD, Ranges(0, {}))
         for wrong in ({"clip": "sum"}, {"headroom": 0.5}, {"smoothing": 2}):
             with pytest.raises(DesignError, match=next(iter(wrong))):
                 QuantiseOptions(**wrong)  # type: ignore[arg-type]
+
+
+LLAMA = ModelCard(
+    name="small", family="llama", layers=2, width=32, heads=4, kv_heads=2, ffn=40, vocabulary=29,
+    context=24,
+)  # fmt: skip
+
+
+class TestLlama:
+    weights = random_weights(card=LLAMA)
+    ranges = calibrate(weights, LLAMA)
+    model = quantise(weights, LLAMA, ranges, QuantiseOptions(smoothing=0))
+
+    def test_a_pair_becomes_neighbours(self) -> None:
+        """Feature i and i + half of every head of k and q, but of no other product."""
+        scales, layer = self.model.scales, self.model.layers[1]
+        order = [8 * head + 4 * half + i for head in range(4) for i in range(4) for half in (0, 1)]
+        for name, columns in (("q", order), ("k", order[:16]), ("v", range(16))):
+            part: QuantLinear = getattr(layer, name)
+            real = self.weights[f"h1.{name}.weight"][:, list(columns)]
+            out = scales[f"h1.{name}"] / (1 if name == "v" else 32)
+            found, _ = TestQuantise.real(part, scales["h1.ln_1"], out)
+            assert (np.abs(found - real) <= np.abs(real).max(axis=0) / 127 * 0.51).all(), name
+
+    def test_gate_and_factor(self) -> None:
+        scales, layer = self.model.scales, self.model.layers[0]
+        assert layer.up is not None
+        peak = self.ranges["h0.fc1"].maximum[40:].max()
+        step = peak * 1.25 / 32767
+        found, _ = TestQuantise.real(layer.up, scales["h0.ln_2"], step)
+        real = self.weights["h0.up.weight"]
+        assert (np.abs(found - real) <= np.abs(real).max(axis=0) / 127 * 0.51).all()
+        # A step of u times a step of up times 2**15 is a step of the hidden values.
+        u = 2.0**-10 / layer.activation.factor
+        assert u * step * 2**15 == pytest.approx(scales["h0.act"], rel=1e-4)
+        assert layer.activation.kind == "silu"
+
+    def test_norm_has_no_beta(self) -> None:
+        assert not self.model.ln_f.beta.any()
+        gamma = self.weights["ln_f.weight"] / self.model.scales["ln_f"]
+        np.testing.assert_allclose(
+            self.model.ln_f.gamma / 2.0**self.model.ln_f.gamma_shift, gamma, atol=0.01
+        )
+
+    def test_angles(self) -> None:
+        found = rotary_angles(50, 6, 100.0) / 2.0**14
+        angle = np.arange(50)[:, None] / 100.0 ** (np.arange(3) / 3)
+        assert np.abs(found[:, ::2] - np.cos(angle)).max() <= 2**-15
+        assert np.abs(found[:, 1::2] - np.sin(angle)).max() <= 2**-15
+        np.testing.assert_array_equal(self.model.wpe, rotary_angles(24, 8, 10_000.0))
 
 
 class TestCalibrate:
@@ -224,8 +280,9 @@ class TestCalibrate:
 
 
 class TestPerplexity:
-    def test_tiny_gpt2_is_within_3_percent(self, tiny: Any) -> None:
-        card, weights, calibration, held_out = tiny
+    @pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-llama"])
+    def test_within_3_percent(self, name: str) -> None:
+        card, weights, calibration, held_out = shipped(name)
         model = quantise(weights, card, observe_ranges(weights, card, calibration))
         told: list[tuple[int, int]] = []
         found = compare_perplexity(
@@ -243,13 +300,14 @@ class TestPerplexity:
         card, weights, calibration, held_out = tiny
         weights, draw = dict(weights), np.random.default_rng(0)
         for i in range(card.layers):
-            for norm, reader in (("ln_1", "attn.c_attn"), ("ln_2", "mlp.c_fc")):
+            for norm, readers in (("ln_1", "qkv"), ("ln_2", ("fc1",))):
                 factor = np.ones(card.width, np.float32)  # the same function, with outliers
                 factor[draw.choice(card.width, 3, replace=False)] = 30
                 for kind in ("weight", "bias"):
-                    weights[f"h.{i}.{norm}.{kind}"] = weights[f"h.{i}.{norm}.{kind}"] * factor
-                name = f"h.{i}.{reader}.weight"
-                weights[name] = weights[name] / factor[:, None]
+                    weights[f"h{i}.{norm}.{kind}"] = weights[f"h{i}.{norm}.{kind}"] * factor
+                for reader in readers:
+                    name = f"h{i}.{reader}.weight"
+                    weights[name] = weights[name] / factor[:, None]
         ranges = observe_ranges(weights, card, calibration)
         plain, smooth = (
             golden_perplexity(
@@ -270,10 +328,12 @@ class TestPerplexity:
 
 
 class TestRandom:
-    def test_activations_neither_vanish_nor_saturate(self) -> None:
-        card = CARD.model_copy(
-            update={"layers": 12, "width": 128, "heads": 4, "ffn": 512, "context": 64}
-        )
+    @pytest.mark.parametrize("family", ["gpt2", "llama", "opt"])
+    def test_activations_neither_vanish_nor_saturate(self, family: Family) -> None:
+        card = ModelCard(
+            name=family, family=family, layers=12, width=128, heads=4, kv_heads=2, ffn=512,
+            vocabulary=29, context=64,
+        )  # fmt: skip
         model = random_quantised(card, seed=7)
 
         def observe(layer: int, name: str, value: np.ndarray) -> None:
@@ -289,8 +349,8 @@ class TestRandom:
                 assert value.std() > 1000
 
         tokens = np.random.default_rng(0).integers(0, 29, 64)
-        x = gpt2.forward(model, gpt2.KVCache(model), tokens, observe)
-        gpt2.next_token(model, x[-1], observe)
+        x = transformer.forward(model, transformer.KVCache(model), tokens, observe)
+        transformer.next_token(model, x[-1], observe)
         alike = np.asarray(np.corrcoef(x))[~np.eye(64, dtype=bool)]
         assert np.abs(alike).mean() < 0.5, "all tokens look the same"
 
@@ -340,7 +400,7 @@ class TestQuantModel:
             save(again, tmp_path / "again.npz")
             assert file.read_bytes() == (tmp_path / "again.npz").read_bytes()
             tokens = [1, 2, 3, 4]
-            a, b = (gpt2.forward(m, gpt2.KVCache(m), tokens) for m in (model, again))
+            a, b = (transformer.forward(m, transformer.KVCache(m), tokens) for m in (model, again))
             np.testing.assert_array_equal(a, b)
 
     def test_difference_is_seen(self) -> None:

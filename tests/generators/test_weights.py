@@ -48,11 +48,11 @@ class TestTokens:
 
 def test_an_unknown_activation_is_found_before_the_weights_are_read() -> None:
     card = ModelCard(
-        name="s", layers=1, width=8, heads=1, ffn=8, vocabulary=9, context=8, activation="relu"
+        name="s", layers=1, width=8, heads=1, ffn=8, vocabulary=9, context=8, activation="gelu"
     )
 
     def observe(*arguments: object, **options: object) -> None:
         raise AssertionError
 
-    with pytest.raises(DesignError, match="model s has activation relu; supported is gelu_new"):
+    with pytest.raises(DesignError, match="model s has activation gelu; supported are gelu_new"):
         quantise_checkpoint(Path("nowhere"), card, CALIBRATION, observe, SilentProgress())  # type: ignore

@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 
 from designs import target
 from designs.cards import ModelCard
-from designs.gpt2 import gpt2_model
+from designs.transformer import transformer_model
 from generators.image import memory_map
 from generators.lower import lower, program
 from generators.machine import measure
@@ -258,7 +258,7 @@ class TestSequencer:
         """The order of steps, the weight stream, and at most 4 cycles from what a step waits for to its start."""
         board = target.load("sim-small")
         schedule = sequential(
-            lower(gpt2_model(CARD)), measure(CONFIG, board), clock_mhz=board.clock_mhz
+            lower(transformer_model(CARD)), measure(CONFIG, board), clock_mhz=board.clock_mhz
         )
         steps = program(schedule, CONFIG)
         dut = Sequencer(CONFIG, steps)

@@ -108,7 +108,10 @@ class TestCycles:
         (lambda: Requantise(4, 24, 0), "A tag needs at least 1 bit, not 0"),
         (lambda: Activation(0, 1), "A word needs at least 1 lane, not 0"),
         (lambda: Activation(4, 0), "A tag needs at least 1 bit, not 0"),
-        (lambda: Activation(4, 1, "swish"), "Gate 'swish' is not known; known are gelu"),
+        (
+            lambda: Activation(4, 1, "swish"),
+            "Gate 'swish' is not known; known are gelu, relu, silu",
+        ),
         (lambda: ArgMax(1, 8), "A word needs at least 2 lanes, not 1"),
         (lambda: ArgMax(8, 2), "An index of 8 lanes needs 3 bits, not 2"),
         (lambda: LayerNorm(60, 8, 3, 64), "Width must be a multiple of 8 up to 16384, not 60"),

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from designs import quantised
 from designs.cards import ModelCard
 from designs.checkpoint import Checkpoint
-from designs.gpt2 import gpt2_sources
 from designs.memory_map import MemoryMap
 from designs.tokenizer import HuggingFaceTokenizer
+from designs.transformer import weight_sources
 from generators.build import CALIBRATION
 from generators.image import write_image
 from generators.quantise import quantise
@@ -24,7 +24,7 @@ from hw.arith.digits import nonzero
 from hwgen import cli
 from sim import run as run_module
 from sim.calibrate import observe_ranges
-from sim.golden import gpt2
+from sim.golden import transformer
 
 CARD = ModelCard(name="mine", layers=2, width=64, heads=4, ffn=256, vocabulary=300, context=64)
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -52,7 +52,7 @@ def write_folder(path: Path, *, tokenizer: bool) -> Path:
     """A random GPT-2 in halves, in two files, and how it reads texts."""
     path.mkdir()
     draw, tensors = np.random.default_rng(3), {}
-    for name, shape in gpt2_sources(CARD).items():
+    for name, shape in weight_sources(CARD).items():
         mean = 1.0 if "ln_" in name and name.endswith("weight") else 0.0
         value = mean + draw.normal(0, 0.2, shape)
         tensors[f"transformer.{name}"] = value.astype(np.float16)
@@ -124,7 +124,7 @@ class TestBuild:
         model, built = expected(folder), quantised.load(out / "quantised.npz")
         assert built == model
         prompt = [17, 299, 0, 256]
-        assert gpt2.generate(built, prompt, 20) == gpt2.generate(model, prompt, 20)
+        assert transformer.generate(built, prompt, 20) == transformer.generate(model, prompt, 20)
         memory = MemoryMap.from_dict(json.loads((out / "design.json").read_text())["memory_map"])
         write_image(model, memory, tmp_path / "image")
         assert (out / "weights.bin").read_bytes() == (tmp_path / "image").read_bytes()

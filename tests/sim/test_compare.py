@@ -9,7 +9,7 @@ import pytest
 from designs.cards import ModelCard
 from generators.quantise import random_quantised
 from sim.compare import PLACES, Comparison, Expected, compare, read_log, record_type
-from sim.golden import gpt2
+from sim.golden import transformer
 
 LANES = 8
 PHASES = tuple(place.phase for place in PLACES)
@@ -20,7 +20,7 @@ CARD = ModelCard(name="small", layers=2, width=16, heads=2, ffn=32, vocabulary=3
 def expected() -> Expected:
     """Prompt passes of 4 and 1 tokens, and one more for the second of two generated tokens."""
     seen = Expected()
-    gpt2.generate(random_quantised(CARD, 3), [3, 1, 4, 1, 5], 2, chunk=4, observe=seen)
+    transformer.generate(random_quantised(CARD, 3), [3, 1, 4, 1, 5], 2, chunk=4, observe=seen)
     assert len(seen.passes) == 3
     return seen
 

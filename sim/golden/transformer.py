@@ -1,4 +1,4 @@
-"""GPT-2 in integers, top to bottom: what every byte that the hardware writes must equal.
+"""A decoder in integers, top to bottom: what every byte that the hardware writes must equal.
 
 A pass pushes any number of new tokens through the layers; how a text is cut into passes changes no
 integer. Sums of products run in floating point, exactly, because BLAS is fast.
@@ -6,20 +6,21 @@ integer. Sums of products run in floating point, exactly, because BLAS is fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from designs.cards import Norm
 from designs.errors import DesignError
 from designs.quantised import QuantLayer, QuantLinear, QuantModel, QuantNorm
 from sim.golden import ops
 from sim.golden.ops import Ints
 
 __all__ = [
-    "KVCache", "Observe", "attention", "block", "embed", "forward", "generate", "layernorm_rows",
-    "linear", "logits", "matmul", "mlp", "next_token", "norm", "probabilities", "reciprocal_rows",
-    "rsqrt_rows", "softmax_rows",
+    "KVCache", "Observe", "attention", "block", "embed", "forward", "generate", "head_columns",
+    "layernorm_rows", "linear", "logits", "matmul", "mlp", "next_token", "norm", "probabilities",
+    "projections", "reciprocal_rows", "rmsnorm_rows", "rsqrt_rows", "softmax_rows",
 ]  # fmt: skip
 
 Observe = Callable[[int, str, Ints], None]
@@ -36,7 +37,7 @@ def _ignore(layer: int, name: str, value: Ints) -> None:
 
 
 class KVCache:
-    """Keys and values of the tokens seen so far, int8 [layers, context, d].
+    """Keys and values of the tokens seen so far, int8 [layers, context, kv width].
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class KVCache:
 
     def __init__(self, model: QuantModel, layers: int | None = None) -> None:
         shape = model.shape
-        size = (shape.layers if layers is None else layers, shape.context, shape.width)
+        size = (shape.layers if layers is None else layers, shape.context, shape.kv_width)
         self.k, self.v = np.zeros(size, np.int8), np.zeros(size, np.int8)
         self.length = 0
 
@@ -56,7 +57,7 @@ class KVCache:
         return self.k.shape[1]
 
     def write(self, layer: int, k: Ints, v: Ints) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-        """Put those of the new tokens [L, d] behind the old ones; return all, [past + L, d]."""
+        """Put those of the new tokens [L, kv width] behind the old ones; return all."""
         end = self.length + k.shape[0]
         self.k[layer, self.length : end] = k
         self.v[layer, self.length : end] = v
@@ -92,13 +93,13 @@ def forward(
     x = embed(model, tokens, cache.length)
     observe(0, "embed", x)
     for i in range(count):
-        x = block(model.layers[i], model.shape.heads, cache, i, x, observe)
+        x = block(model, cache, i, x, observe)
     cache.length += x.shape[0]
     return x
 
 
 def embed(model: QuantModel, tokens: Sequence[int] | Ints, past: int) -> Ints:
-    """Token plus position, int16 [L, d]."""
+    """The embedding, int16 [L, d]: token, plus position if that is learned."""
     ids = np.asarray(tokens, np.int64).reshape(-1)
     if not ids.size:
         raise DesignError("a pass needs at least one token")
@@ -109,33 +110,47 @@ def embed(model: QuantModel, tokens: Sequence[int] | Ints, past: int) -> Ints:
         raise DesignError(
             f"{past + ids.size} tokens do not fit into a context of {model.shape.context}"
         )
-    rows, positions = model.wte[ids], model.wpe[past : past + ids.size]
+    rows = model.wte[ids]
+    if model.shape.position == "rotary":
+        return rows.astype(np.int64)
+    positions = model.wpe[past : past + ids.size]
     return ops.residual_add(rows.astype(np.int64), positions.astype(np.int64))
 
 
 def block(
-    layer: QuantLayer, heads: int, cache: KVCache, index: int, x: Ints, observe: Observe = _ignore
+    model: QuantModel, cache: KVCache, index: int, x: Ints, observe: Observe = _ignore
 ) -> Ints:
     """One transformer block: the residual stream [L, d] behind it."""
-    h = norm(layer.ln_1, x)
+    layer = model.layers[index]
+    h = norm(layer.ln_1, x, model.shape.norm)
     observe(index, "ln_1", h)
-    k, v, q = (linear(h, part, 8) for part in (layer.k, layer.v, layer.q))
+    k, v, q = projections(model, layer, h, cache.length)
     observe(index, "k", k)
     observe(index, "v", v)
     observe(index, "q", q)
     keys, values = cache.write(index, k, v)
-    y = attention(layer, heads, q, keys, values)
+    y = attention(layer, model.shape.heads, q, keys, values)
     observe(index, "context", y)
     x = ops.residual_add(x, linear(y, layer.proj, 16))
     observe(index, "residual_1", x)
 
-    h = norm(layer.ln_2, x)
+    h = norm(layer.ln_2, x, model.shape.norm)
     observe(index, "ln_2", h)
     h = mlp(layer, h)
     observe(index, "hidden", h)
     x = ops.residual_add(x, linear(h, layer.fc2, 16))
     observe(index, "residual_2", x)
     return x
+
+
+def projections(model: QuantModel, layer: QuantLayer, h: Ints, past: int) -> tuple[Ints, ...]:
+    """Keys, values and queries of rows [L, d] at positions past .. past + L - 1, int8."""
+    if model.shape.position == "learned":
+        k, v, q = (linear(h, part, 8) for part in (layer.k, layer.v, layer.q))
+        return k, v, q
+    angles = model.wpe[past : past + h.shape[0]].astype(np.int64)
+    k, q = (ops.rotary(linear(h, part, 16), angles) for part in (layer.k, layer.q))
+    return k, linear(h, layer.v, 8), q
 
 
 def attention(
@@ -146,16 +161,28 @@ def attention(
     Parameters
     ----------
     q : int8 [L, d], positions past .. past + L - 1.
-    keys, values : int8 [past + L, d].
+    keys, values : int8 [past + L, kv width]; heads side by side share one head of them, if it is
+        narrower than d.
     """
     rows, width = q.shape
     visible = np.arange(keys.shape[0] - rows, keys.shape[0]) + 1  # a row sees up to itself
     y = np.empty((rows, width), np.int64)
-    for head in np.split(np.arange(width), heads):
-        p, total = probabilities(layer, q[:, head], keys[:, head], visible)
+    for head, shared in head_columns(width, keys.shape[1], heads):
+        p, total = probabilities(layer, q[:, head], keys[:, shared], visible)
         m, s = reciprocal_rows(total, layer.context.multiplier, layer.context.shift)
-        y[:, head] = ops.requantise(matmul(p, values[:, head]), 0, m[:, None], s[:, None], 8)
+        y[:, head] = ops.requantise(matmul(p, values[:, shared]), 0, m[:, None], s[:, None], 8)
     return y
+
+
+def head_columns(width: int, kv_width: int, heads: int) -> Iterator[tuple[slice, slice]]:
+    """Of each head: its columns of the queries, and its columns of keys and values."""
+    size, ratio = width // heads, width // kv_width
+    for head in range(heads):
+        shared = head // ratio
+        yield (
+            slice(head * size, (head + 1) * size),
+            slice(shared * size, (shared + 1) * size),
+        )
 
 
 def probabilities(
@@ -176,16 +203,18 @@ def probabilities(
 
 def mlp(layer: QuantLayer, h: Ints) -> Ints:
     """The hidden values of the feed-forward half, int8 [L, ffn]."""
-    z = linear(h, layer.fc1, 16)
-    act = layer.activation
-    return ops.gated_activation(z, act.multiplier, act.shift, act.kind)
+    z, act = linear(h, layer.fc1, 16), layer.activation
+    if layer.up is None:
+        return ops.gated_activation(z, act.multiplier, act.shift, act.kind)
+    u = ops.gated_activation(z, act.multiplier, act.shift, act.kind, bits=16)
+    return ops.gated_product(u, linear(h, layer.up, 16))
 
 
 def logits(
     model: QuantModel, x: Ints, observe: Observe | None = None, layers: int | None = None
 ) -> Ints:
     """Logits [L, V] of rows of the residual stream [L, d], int16 in one scale."""
-    h = norm(model.ln_f, x)
+    h = norm(model.ln_f, x, model.shape.norm)
     if observe is not None:
         observe(len(model.layers) if layers is None else layers, "ln_f", h)
     return linear(h, model.head, 16)
@@ -274,8 +303,10 @@ def linear(x: Ints, part: QuantLinear, bits: int) -> Ints:
     )
 
 
-def norm(part: QuantNorm, x: Ints) -> Ints:
-    """A layer normalisation of rows [L, d], int8."""
+def norm(part: QuantNorm, x: Ints, kind: Norm = "layernorm") -> Ints:
+    """A normalisation of rows [L, d], int8."""
+    if kind == "rmsnorm":
+        return rmsnorm_rows(x, part.gamma, part.gamma_shift, part.epsilon)
     return layernorm_rows(x, part.gamma, part.beta, part.gamma_shift, part.epsilon)
 
 
@@ -290,6 +321,15 @@ def layernorm_rows(
     n = ops.round_shift((d * x - total[:, None]) * r[:, None], 13 + e[:, None])
     product = n * gamma.astype(np.int64) + (beta.astype(np.int64) << 10)
     return ops.clamp(ops.round_shift(product, gamma_shift + 10), 8)
+
+
+def rmsnorm_rows(x: Ints, gamma: NDArray[np.integer], gamma_shift: int, epsilon: int) -> Ints:
+    """:func:`ops.rmsnorm` of every row of x [L, d]."""
+    x = np.asarray(x, np.int64)
+    d = x.shape[1]
+    r, e = rsqrt_rows(d * (x * x).sum(axis=1) + epsilon)
+    n = ops.round_shift(d * x * r[:, None], 13 + e[:, None])
+    return ops.clamp(ops.round_shift(n * gamma.astype(np.int64), gamma_shift + 10), 8)
 
 
 def rsqrt_rows(value: Ints) -> tuple[Ints, Ints]:

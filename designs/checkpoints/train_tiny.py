@@ -1,18 +1,19 @@
-"""Train the checkpoint tiny-gpt2: a GPT-2 of 0.2 million parameters that writes King James prose.
+"""Train the checkpoints tiny-gpt2 and tiny-llama: 0.2 million parameters that write King James prose.
 
 The text is the King James Bible of 1611, whose copyright has expired, from two Debian packages::
 
     apt-get install bible-kjv bible-kjv-text
     bible -f Gen1:1-Rev22:21 </dev/null >kjv.txt        # one verse per line, with labels
-    python designs/checkpoints/train_tiny_gpt2.py kjv.txt
+    python designs/checkpoints/train_tiny.py gpt2 kjv.txt
+    python designs/checkpoints/train_tiny.py llama kjv.txt --steps 2400
 
 Needs PyTorch (the CPU build is enough), numpy and safetensors; PyTorch is not a dependency of
 hwgen. With one thread, the same PyTorch and the same processor the result repeats bit for bit;
 elsewhere it repeats in quality. Writes, below designs/:
 
-- ``checkpoints/tiny-gpt2/config.json`` and ``model.safetensors`` (Hugging Face names, float16),
+- ``checkpoints/tiny-FAMILY/config.json`` and ``model.safetensors`` (Hugging Face names, float16),
   from the step with the best held-out loss;
-- ``checkpoints/tiny-gpt2/training.json``: the facts of the run;
+- ``checkpoints/tiny-FAMILY/training.json``: the facts of the run;
 - ``texts/kjv-heldout.txt``: the start of the held-out text, for perplexity;
 - ``texts/kjv-calibration.txt``: passages of the training text, for calibration.
 """
@@ -114,6 +115,103 @@ class Gpt2(nn.Module):
         return F.linear(self.ln_f(x), self.wte.weight)
 
 
+KV_HEADS, LLAMA_FFN, ROPE_THETA = 2, 192, 10_000.0
+
+
+class Linear(nn.Module):
+    """LLaMA's linear layer: the weight is stored ``[out, in]``, and there is no bias."""
+
+    def __init__(self, i: int, o: int, std: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(o, i) * std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+
+class RmsNorm(nn.Module):
+    """Rows of mean square 1, scaled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * self.weight
+
+
+def rotate(x: Tensor) -> Tensor:
+    """Turn the pair of features i and i + half of a head by the position times its frequency."""
+    half = x.shape[-1] // 2
+    angles = torch.arange(x.shape[-2])[:, None] * ROPE_THETA ** (-torch.arange(half) / half)
+    a, b, c, s = x[..., :half], x[..., half:], angles.cos(), angles.sin()
+    return torch.cat([a * c - b * s, b * c + a * s], dim=-1)
+
+
+class LlamaAttention(nn.Module):
+    """Causal self-attention; some query heads share a head of keys and values."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        keys = KV_HEADS * WIDTH // HEADS
+        self.q_proj = Linear(WIDTH, WIDTH, std)
+        self.k_proj, self.v_proj = Linear(WIDTH, keys, std), Linear(WIDTH, keys, std)
+        self.o_proj = Linear(WIDTH, WIDTH, std / math.sqrt(2 * LAYERS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, _ = x.shape
+        q, k, v = (
+            part(x).reshape(batch, tokens, -1, WIDTH // HEADS).transpose(1, 2)
+            for part in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        k, v = (t.repeat_interleave(HEADS // KV_HEADS, dim=1) for t in (rotate(k), v))
+        y = F.scaled_dot_product_attention(rotate(q), k, v, is_causal=True)
+        return self.o_proj(y.transpose(1, 2).reshape(batch, tokens, WIDTH))
+
+
+class LlamaMlp(nn.Module):
+    """The feed-forward half of a block: SwiGLU."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj = Linear(WIDTH, LLAMA_FFN, std), Linear(WIDTH, LLAMA_FFN, std)
+        self.down_proj = Linear(LLAMA_FFN, WIDTH, std / math.sqrt(2 * LAYERS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class LlamaBlock(nn.Module):
+    """One layer."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.input_layernorm, self.self_attn = RmsNorm(), LlamaAttention(std)
+        self.post_attention_layernorm, self.mlp = RmsNorm(), LlamaMlp(std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x))
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Llama(nn.Module):
+    """LLaMA with a head of its own; its parameters carry Hugging Face's names."""
+
+    def __init__(self, std: float = 0.06) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(VOCABULARY, WIDTH)
+        nn.init.normal_(self.embed_tokens.weight, std=0.04)
+        self.layers = nn.ModuleList(LlamaBlock(std) for _ in range(LAYERS))
+        self.norm = RmsNorm()
+        self.lm_head = Linear(WIDTH, VOCABULARY, std)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed_tokens(tokens)
+        for block in self.layers:
+            x = block(x)
+        return self.lm_head(self.norm(x))
+
+
 def prose(text: str) -> str:
     """Return the text without verse labels: one verse per line, an empty line between chapters."""
     lines: list[str] = []
@@ -139,7 +237,7 @@ def passages(text: str, count: int, size: int) -> str:
     return "\n".join(parts)
 
 
-def held_out_loss(model: Gpt2, data: Tensor) -> float:
+def held_out_loss(model: nn.Module, data: Tensor) -> float:
     """Return nats per character in one full pass: windows side by side, every one filled."""
     windows = (len(data) - 1) // CONTEXT
     x = data[: windows * CONTEXT].view(windows, CONTEXT)
@@ -151,7 +249,7 @@ def held_out_loss(model: Gpt2, data: Tensor) -> float:
     return total / x.numel()
 
 
-def greedy(model: Gpt2, prompt: str, count: int) -> str:
+def greedy(model: nn.Module, prompt: str, count: int) -> str:
     """Return a prompt continued by the likeliest character, `count` times."""
     tokens = list(prompt.encode("ascii"))
     with torch.no_grad():
@@ -168,30 +266,65 @@ def rate_at(step: int, steps: int, peak: float) -> float:
     return peak * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def save(folder: Path, stored: dict[str, Tensor]) -> None:
+GPT2_CONFIG = {
+    "architectures": ["GPT2LMHeadModel"],
+    "model_type": "gpt2",
+    "vocab_size": VOCABULARY,
+    "n_positions": CONTEXT,
+    "n_embd": WIDTH,
+    "n_layer": LAYERS,
+    "n_head": HEADS,
+    "n_inner": None,
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "tie_word_embeddings": True,
+    "attn_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "resid_pdrop": 0.0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "torch_dtype": "float16",
+    "hwgen_tokenizer": "bytes",
+}
+
+LLAMA_CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": CONTEXT,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "intermediate_size": LLAMA_FFN,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": ROPE_THETA,
+    "rope_scaling": None,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "attention_dropout": 0.0,
+    "tie_word_embeddings": False,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "torch_dtype": "float16",
+    "hwgen_tokenizer": "bytes",
+}
+
+FAMILIES = {
+    "gpt2": (Gpt2, GPT2_CONFIG, "transformer."),
+    "llama": (Llama, LLAMA_CONFIG, "model."),
+}
+"""Of each family: the model, its config.json, and the prefix of its parameters but the head's."""
+
+
+def save(folder: Path, family: str, stored: dict[str, Tensor]) -> None:
     """Write config.json and model.safetensors, each in one move."""
-    config = {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "vocab_size": VOCABULARY,
-        "n_positions": CONTEXT,
-        "n_embd": WIDTH,
-        "n_layer": LAYERS,
-        "n_head": HEADS,
-        "n_inner": None,
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
-        "scale_attn_weights": True,
-        "tie_word_embeddings": True,
-        "attn_pdrop": 0.0,
-        "embd_pdrop": 0.0,
-        "resid_pdrop": 0.0,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "torch_dtype": "float16",
-        "hwgen_tokenizer": "bytes",
+    _, config, prefix = FAMILIES[family]
+    named = {
+        n if n.startswith("lm_head.") else prefix + n: p.contiguous() for n, p in stored.items()
     }
-    named = {f"transformer.{n}": p.contiguous() for n, p in stored.items()}
     save_file(named, folder / "model.part", metadata={"format": "pt"})
     (folder / "model.part").chmod(0o644)
     (folder / "model.part").replace(folder / "model.safetensors")
@@ -208,13 +341,16 @@ def train(arguments: argparse.Namespace) -> None:
     learnt, kept = text[:split], text[split:]
     data = torch.tensor(list(learnt.encode("ascii")))
     test = torch.tensor(list(kept.encode("ascii")))
-    folder, texts = Path(arguments.out) / "checkpoints/tiny-gpt2", Path(arguments.out) / "texts"
+    folder, texts = (
+        Path(arguments.out) / f"checkpoints/tiny-{arguments.family}",
+        Path(arguments.out) / "texts",
+    )
     folder.mkdir(parents=True, exist_ok=True)
     texts.mkdir(parents=True, exist_ok=True)
     (texts / "kjv-heldout.txt").write_text(kept[: kept.index("\n", 24_000) + 1])
     (texts / "kjv-calibration.txt").write_text(passages(learnt, count=8, size=1500))
 
-    model = Gpt2()
+    model = FAMILIES[arguments.family][0]()
     matrices = [p for p in model.parameters() if p.ndim == 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     optimiser = torch.optim.AdamW(
@@ -246,7 +382,7 @@ def train(arguments: argparse.Namespace) -> None:
             if measured < best:
                 best, best_step = measured, step
                 stored = {n: p.half() for n, p in model.state_dict().items()}
-                save(folder, stored)
+                save(folder, arguments.family, stored)
             count = step % EVALUATE_EVERY or EVALUATE_EVERY
             print(
                 f"step {step:6d}  train {running / count / math.log(2):.4f}  "
@@ -288,6 +424,7 @@ def train(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("family", choices=FAMILIES)
     parser.add_argument("text", help="the output of `bible -f Gen1:1-Rev22:21`")
     parser.add_argument("--steps", type=int, default=4800)
     parser.add_argument("--batch", type=int, default=16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from designs.catalogue import ROOT
 from designs.tokenizer import ByteTokenizer
 
-FOLDER = ROOT / "checkpoints/tiny-gpt2"
+FOLDERS = [ROOT / "checkpoints/tiny-gpt2", ROOT / "checkpoints/tiny-llama"]
 TEXTS = ROOT / "texts"
 
 
@@ -19,8 +20,8 @@ TEXTS = ROOT / "texts"
 def script() -> ModuleType:
     pytest.importorskip("torch", reason="the script needs PyTorch (the extra `hf`)")
     pytest.importorskip("safetensors", reason="the script needs safetensors (the extra `hf`)")
-    file = ROOT / "checkpoints/train_tiny_gpt2.py"
-    spec = importlib.util.spec_from_file_location("train_tiny_gpt2", file)
+    file = ROOT / "checkpoints/train_tiny.py"
+    spec = importlib.util.spec_from_file_location("train_tiny", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -30,8 +31,8 @@ def script() -> ModuleType:
 
 class TestShipped:
     def test_small(self) -> None:
-        files = [*FOLDER.iterdir(), *TEXTS.iterdir()]
-        assert sum(file.stat().st_size for file in files) < 1_000_000
+        files = [file for folder in (*FOLDERS, TEXTS) for file in folder.iterdir()]
+        assert sum(file.stat().st_size for file in files) < 1_500_000
 
     @pytest.mark.parametrize("name", ["kjv-heldout.txt", "kjv-calibration.txt"])
     def test_texts_are_in_the_vocabulary(self, name: str) -> None:
@@ -46,9 +47,10 @@ class TestShipped:
         assert len(calibration) > 40
         assert not held_out & calibration
 
-    def test_the_readme_has_the_facts_of_the_run(self) -> None:
-        facts = json.loads((FOLDER / "training.json").read_text())
-        readme = (FOLDER / "README.md").read_text()
+    @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+    def test_the_readme_has_the_facts_of_the_run(self, folder: Path) -> None:
+        facts = json.loads((folder / "training.json").read_text())
+        readme = (folder / "README.md").read_text()
         for key in ("text_sha256", "steps", "seed", "held_out_bits_per_character"):
             assert str(facts[key]) in readme, key
 
