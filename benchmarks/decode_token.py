@@ -18,9 +18,8 @@ from designs import target
 from designs.cards import load_model_card
 from generators.design import write_design
 from generators.image import write_image
-from generators.plan import plan
+from generators.plan import default_engine, plan
 from generators.quantise import random_quantised
-from hw.arrays import parse_engine
 from hwgen.console import Console
 from sim.run import run_layers
 
@@ -39,7 +38,7 @@ def main() -> int:
     chosen = parser.parse_args()
     warnings.simplefilter("ignore", UnusedElaboratable)
     card, board, console = load_model_card(chosen.model), target.load(chosen.target), Console()
-    planned = plan(card, board, parse_engine("tree:mac"))
+    planned = plan(card, board, default_engine(board))
     with tempfile.TemporaryDirectory(prefix="hwgen-token.") as name:
         began = time.monotonic()
         write_design(Path(name), card, board, planned, console)

@@ -33,7 +33,7 @@ from generators.design import write_design
 from generators.image import write_image
 from generators.lower import lower
 from generators.machine import measure as measure_machine
-from generators.plan import Plan, plan
+from generators.plan import Plan, default_engine, plan
 from generators.quantise import random_quantised
 from generators.report import Point, predict_points
 from hw.arrays import EngineSpec, parse_engine
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prefill_decode")
     parser.add_argument("model", nargs="?", default="gpt2-medium")
     parser.add_argument("--target", default="u280")
-    parser.add_argument("--engine", default="tree:mac", help="array:pe[:TxRxO]")
+    parser.add_argument("--engine", help="array:pe[:TxRxO]; as a build chooses it")
     parser.add_argument("--tokens", type=int, default=128, help="of the prompt, one pass at most")
     parser.add_argument("--contexts", type=int, nargs="*", default=[128, 1024], help="of decoding")
     parser.add_argument("--no-rtl", dest="rtl", action="store_false", help="predictions only")
@@ -191,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace, progress: Progress) -> int:
     card, board = load_model_card(options.model), target.load(options.target)
-    planned, board, beyond = _planned(card, board, parse_engine(options.engine))
+    engine = parse_engine(options.engine) if options.engine else default_engine(board)
+    planned, board, beyond = _planned(card, board, engine)
     c = planned.config
     for context in (options.tokens, *options.contexts):
         if not 2 <= context <= c.context:

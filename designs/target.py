@@ -22,8 +22,10 @@ from designs import catalogue
 Family = Literal["xcup", "xcu", "xc7", "ecp5"]
 """The name by which yosys knows a device family."""
 
-DspKind = Literal["dsp48e2", "dsp48e1", "mult18x18d", "none"]
-"""The hard multiplier of a family."""
+DspKind = Literal[
+    "dsp48e2", "dsp58", "dsp48e1", "mult18x18d", "sb_mac16", "generic", "none"
+]  # fmt: skip
+"""The hard multiplier of a family; ``generic`` is a multiplier of any width, as a simulation has it."""
 
 MemoryKind = Literal["hbm2", "ddr4", "ddr3", "simulated"]
 """The technology of the external memory."""
@@ -161,6 +163,16 @@ class TargetCard(_Card):
             if field not in known:
                 raise ValueError(f'unverified names the field "{field}", which a target has not')
         return self
+
+    @property
+    def dsp_variant(self) -> Literal["dsp48e2", "generic"]:
+        """How multipliers are written: as slices, which the tools also put into a DSP58, or as ``*``."""
+        return "dsp48e2" if self.dsp_kind in ("dsp48e2", "dsp58") else "generic"
+
+    @property
+    def packs(self) -> bool:
+        """Whether two products of 8 by 8 bits can share a multiplier: it takes 27 x 18 bits and cascades 48."""
+        return self.dsp_kind in ("dsp48e2", "dsp58", "generic")
 
     @property
     def verified(self) -> bool:

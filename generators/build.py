@@ -103,12 +103,12 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
 
     # Imported here: an unchanged build is recognised without loading the hardware.
     from generators import design, weights
-    from generators.plan import plan
+    from generators.plan import default_engine, plan
     from generators.report import write_report
     from hw.arrays import parse_engine
 
     try:
-        engine = parse_engine(request.engine or "tree:mac")
+        engine = parse_engine(request.engine) if request.engine else default_engine(board)
     except ValueError as error:
         raise DesignError(str(error)) from None
     with progress.step("plan") as step:

@@ -15,7 +15,7 @@ from hw.arrays import ENGINES, Engine, EngineSpec, make_engine
 from hw.core.accelerator import make_core_engine
 from hw.core.config import CoreConfig
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "default_engine", "plan"]
 
 CHUNK = 128
 """Tokens of a pass: the weights of a layer are read once for so many, and then compute binds, not memory."""
@@ -54,6 +54,11 @@ def function_unit_dsp(lanes: int) -> int:
     return 4 * lanes + 8
 
 
+def default_engine(target: TargetCard) -> EngineSpec:
+    """The engine that a model gets if nobody asks for one: as many products of a slice as it can make."""
+    return EngineSpec("tree", "dsp_packed" if target.dsp_variant == "dsp48e2" else "mac")
+
+
 def plan(card: ModelCard, target: TargetCard, engine: EngineSpec) -> Plan:
     """Choose the shape of the core.
 
@@ -75,6 +80,11 @@ def plan(card: ModelCard, target: TargetCard, engine: EngineSpec) -> Plan:
     if card.family != "gpt2":
         raise DesignError(
             f"{card.name} is of family {card.family}, which has no circuit yet: only gpt2 can be built"
+        )
+    if engine.pe == "dsp_packed" and not target.packs:
+        raise DesignError(
+            f"engine {engine}: dsp_packed needs multipliers of 27 x 18 bits (DSP48E2, DSP58), {target.name} has "
+            f"{target.dsp_kind}; use {engine.array}:mac"
         )
     reasons: tuple[str, ...] = ()
     for tokens, lanes in _shapes(card, target, engine):
@@ -103,7 +113,7 @@ def _limits(card: ModelCard, target: TargetCard, c: CoreConfig) -> tuple[str, ..
     else:
         chunk = "the context" if c.chunk >= card.context else "more do not fit on the chip"
     return (
-        f"{engine.macs} multipliers ({c.tokens}x{c.lanes}x{c.lanes}): "
+        f"{engine.macs} products a cycle ({c.tokens}x{c.lanes}x{c.lanes}) on {engine.resources().dsp} multipliers: "
         + _lane_limit(card, target, engine),
         (
             f"{c.ports} of {target.memory.ports} memory ports, {c.stripe_bytes} bytes per cycle; "
@@ -134,7 +144,7 @@ def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tup
             )
         if engine.tokens & (engine.tokens - 1):
             raise DesignError(f"engine with {engine.tokens} token rows: must be a power of two")
-        need = _engine(engine, engine.tokens, engine.reduce).resources().dsp
+        need = _engine(engine, engine.tokens, engine.reduce, target).resources().dsp
         need += function_unit_dsp(engine.reduce)
         if need > target.dsp_usable:
             raise DesignError(
@@ -147,14 +157,14 @@ def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tup
         stripe = _ports(target, lanes) * target.memory.port_bits // 8
         tokens = 1
         while tokens <= lanes:
-            candidate = _engine(engine, tokens, lanes)
+            candidate = _engine(engine, tokens, lanes, target)
             if not _fits(candidate, target):
                 break
             speed = tokens * lanes**2 / candidate.beat_cycles(tokens)
             found.append((speed, min(2, lanes * lanes // stripe), stripe, -lanes, tokens))
             tokens *= 2
     if not found:
-        own = _engine(engine, 1, legal[0]).resources()
+        own = _engine(engine, 1, legal[0], target).resources()
         need = own.dsp + function_unit_dsp(legal[0])
         what = f"{need} multipliers, there are {target.dsp_usable}"
         if need <= target.dsp_usable:
@@ -165,12 +175,12 @@ def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tup
     return [(tokens, -negative) for *_, negative, tokens in sorted(found, reverse=True)]
 
 
-def _engine(engine: EngineSpec, tokens: int, lanes: int) -> Engine:
+def _engine(engine: EngineSpec, tokens: int, lanes: int, target: TargetCard) -> Engine:
     with warnings.catch_warnings():  # an engine that is only asked
         warnings.simplefilter("ignore", UnusedElaboratable)
         return make_engine(
             engine.array, engine.pe, engine.sparsity, tokens=tokens, reduce=lanes, outputs=lanes,
-            encoding=engine.encoding,
+            encoding=engine.encoding, dsp=target.dsp_variant,
         )  # fmt: skip
 
 
@@ -195,7 +205,7 @@ def _what_fits(target: TargetCard) -> str:
     for name in list_models():
         card = load_model_card(name)
         try:
-            memory = _memory(card, target, _shapes(card, target, EngineSpec("tree"))[0][1])
+            memory = _memory(card, target, _shapes(card, target, default_engine(target))[0][1])
         except DesignError:
             continue
         if memory.bytes_per_port <= target.memory.bytes_per_port:
@@ -226,7 +236,8 @@ def _config(
         share, tiles, heads = thrift
         held = max(heads * context_beats, -(-4 * context_beats // 3))  # a quarter may be on its way
         return CoreConfig(
-            array=engine.array, pe=engine.pe, encoding=engine.encoding or "", tokens=tokens, lanes=lanes,
+            array=engine.array, pe=engine.pe, encoding=engine.encoding or "", dsp=target.dsp_variant,
+            tokens=tokens, lanes=lanes,
             width=card.width, heads=card.heads, head_size=card.head_size, ffn=card.ffn,
             vocabulary=card.vocabulary, context=card.context, layers=card.layers,
             chunk=chunk, slots=SLOTS // share, ports=memory.ports, port_bytes=memory.port_bytes, buffer_style=style,

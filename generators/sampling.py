@@ -102,6 +102,7 @@ def _resized(engine: Engine, tokens: int, outputs: int) -> Engine:
         x_bits=engine.x_bits,
         w_bits=engine.w_bits,
         acc_bits=engine.acc_bits,
+        dsp=engine.dsp,
     )
 
 

@@ -45,7 +45,7 @@ def show_facts(console: Console, report: Report) -> None:
         [
             ("model", f"{report.model.name}, {quantity(report.model.parameters)} parameters"),
             ("target", f"{report.target.name} at {report.clock_mhz:g} MHz (assumed)"),
-            ("engine", f"{report.engine.name}, {report.lanes:,} multipliers"),
+            ("engine", f"{report.engine.name}, {report.lanes:,} products a cycle"),
             ("weights", quantity(report.memory.weight_bytes, "B")),
             ("resources", f"{fits}; most: {most} ({used.basis})"),
         ]

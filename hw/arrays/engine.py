@@ -18,6 +18,7 @@ from hw.arith.saved import SavedAccumulate
 from hw.unit import TemplateUnit
 
 __all__ = [
+    "DSPS",
     "PE_ENCODINGS",
     "CarrySave",
     "Engine",
@@ -59,6 +60,7 @@ def accumulator_bits(k: int, x_bits: int = 8, w_bits: int = 8) -> int:
 
 PE_ENCODINGS: dict[str, tuple[str, ...]] = {
     "mac": (),
+    "dsp_packed": (),
     "opt1": ("booth", "array", "csd", "ent"),
     "opt2": ("booth", "csd", "ent"),
     "opt3": ("csd", "ent", "booth"),
@@ -66,6 +68,10 @@ PE_ENCODINGS: dict[str, tuple[str, ...]] = {
     "opt4e": ("csd", "ent", "booth"),
 }
 """Encodings that each processing element can take, the default first. ``array`` is none: a row for each bit."""
+
+
+DSPS = ("dsp48e2", "generic")
+"""What ``dsp_packed`` can be made of."""
 
 
 def check_encoding(pe: str, encoding: str | None) -> None:
@@ -137,13 +143,17 @@ class Engine(TemplateUnit):
     acc_bits : int
         Width of the accumulators, see :func:`accumulator_bits`.
     pe : str
-        Processing element, one of ``pes``: ``mac`` multiplies and adds; the others transform the multiplier
-        (HPCA 2025, "Transformation in the Bit-weight Dimension of MACs"), ``docs/engines.md`` describes them.
+        Processing element, one of ``pes``: ``mac`` multiplies and adds; ``dsp_packed`` makes two or more products
+        in a DSP48E2; the others transform the multiplier (HPCA 2025, "Transformation in the Bit-weight Dimension of
+        MACs"), ``docs/engines.md`` describes them.
     encoding : str
         How such an element recodes one operand, one of ``PE_ENCODINGS[pe]``.
     adder : str
         The adders that resolve carry-save sums, one of :data:`hw.arith.adders.ADDERS`: ``plain`` for FPGAs and
         synthesisers that choose by themselves.
+    dsp : str
+        With ``dsp_packed``: what it is made of, one of :data:`DSPS`: slices, or ``generic`` multipliers (``*``),
+        which pack nothing.
     group : int
         Bits between the saved carries of such sums, see :class:`hw.arith.saved.Saved`: 1 is the carry-save form of the
         paper, more takes fewer flip-flops and a short carry chain.
@@ -186,6 +196,7 @@ class Engine(TemplateUnit):
         pe: str = "mac",
         encoding: str | None = None,
         adder: str = "plain",
+        dsp: str = "dsp48e2",
         group: int = 4,
         key: dict[str, int | str] | None = None,
     ) -> None:
@@ -207,9 +218,12 @@ class Engine(TemplateUnit):
             )
         check_encoding(pe, encoding)
         check_adder(adder)
+        if dsp not in DSPS:
+            raise ValueError(f"dsp must be one of {', '.join(DSPS)}, not {dsp!r}")
+        self.sliced = pe == "dsp_packed" and dsp != "generic"
         encodings = PE_ENCODINGS[pe]
         self.encoding = encoding or (encodings[0] if encodings else "")
-        self.adder, self.group = adder, group
+        self.adder, self.group, self.dsp = adder, group, dsp
         self.tokens, self.reduce, self.outputs = tokens, reduce, outputs
         self.x_bits, self.w_bits, self.acc_bits = x_bits, w_bits, acc_bits
         self.pe = pe
@@ -237,7 +251,8 @@ class Engine(TemplateUnit):
             | ({"p": pe} if pe != "mac" else {})
             | ({"e": self.encoding} if encodings and self.encoding != encodings[0] else {})
             | ({"f": adder} if adder != "plain" else {})
-            | ({"g": group} if pe != "mac" else {})
+            | ({"g": group} if encodings else {})
+            | ({"d": dsp} if pe == "dsp_packed" and not self.sliced else {})
             | (key or {}),
         )
 
@@ -286,7 +301,7 @@ class Engine(TemplateUnit):
 
     @property
     def macs(self) -> int:
-        """Multipliers, which is also products per cycle."""
+        """Products per cycle."""
         return self.tokens * self.reduce * self.outputs
 
     def beats(self, k: int) -> int:

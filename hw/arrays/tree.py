@@ -4,6 +4,8 @@ from typing import Any
 
 from hw.arith.digits import digit_count
 from hw.arrays.engine import Engine, Resources, accumulator_bits
+from hw.dsp.packed_dot import PackedDot
+from hw.dsp.packing import best
 from hw.unit import Unit
 
 __all__ = ["TreeArray"]
@@ -23,9 +25,14 @@ class TreeArray(Engine):
     the activations, recoded once for all outputs, to the row that leaves. ``opt2`` sums the digits of each
     weight apart.
 
+    With ``dsp_packed`` a slice makes the products of two or more cells (outputs that share an activation; for narrow
+    numbers also token rows that share a weight). Chains of slices sum as many as their fields hold, a short tree the
+    chains (:class:`hw.dsp.packed_dot.PackedDot`); operands wait in shift registers until it is their tap's turn. Made
+    of ``generic`` multipliers it is ``mac``.
+
     Latency
     -------
-    With ``mac`` ``stages + 1``: the registers of the tree, then the accumulator. Else the operands,
+    With ``mac`` and ``dsp_packed`` ``stages + 1``: the registers of the tree, then the accumulator. Else the operands,
     the rows of the products, the registers inside their tree, the accumulator, the resolving adder.
 
     Parameters
@@ -42,7 +49,7 @@ class TreeArray(Engine):
     """
 
     array = "tree"
-    pes = ("mac", "opt1", "opt2")
+    pes = ("mac", "dsp_packed", "opt1", "opt2")
     template = "arrays/tree.sv.j2"
 
     def __init__(
@@ -60,12 +67,19 @@ class TreeArray(Engine):
         if cut < 0:
             raise ValueError(f"cut must be 0 or more, not {cut!r}")
         key: dict[str, int | str] = {"c": cut}
-        if pe == "mac":
+        if pe == "dsp_packed" and common.get("dsp") != "generic":
+            key = {}  # as many as its chains need
+        elif pe in ("mac", "dsp_packed"):
             key = {"s": stages} | ({"registers": registers} if registers != "behind" else {})
         self.registers = registers
         super().__init__(reduce=reduce, pe=pe, key=key, **common)
-        self._parts = None
-        if pe != "mac":
+        self._parts = self._packed = None
+        if self.sliced:
+            packing = best(self.w_bits, self.x_bits, self.tokens)
+            self._packed = PackedDot(elements=reduce, packing=packing)
+            self.template = "arrays/packed_tree.sv.j2"
+            stages = self._packed.latency
+        elif pe not in ("mac", "dsp_packed"):
             self._parts = self.carry_save(reduce, cut=cut, encoders=reduce)
             stages = 2 + self._parts.element.latency
         self.stages = stages
@@ -74,7 +88,16 @@ class TreeArray(Engine):
     def latency(self) -> int:
         return self.stages + 1 + (self._parts.resolve.latency if self._parts else 0)
 
+    @property
+    def _groups(self) -> int:
+        """Sets of cells that share their slices."""
+        assert self._packed is not None
+        packing = self._packed.packing
+        return -(-self.tokens // packing.narrow.count) * -(-self.outputs // packing.wide.count)
+
     def parts(self) -> list[Unit]:
+        if self._packed:
+            return [self._packed] * self._groups
         if self._parts is None:
             return []
         encoders = [self._parts.encoder] * self.tokens if self._parts.encoder else []
@@ -104,11 +127,24 @@ class TreeArray(Engine):
                 + self.outputs * self.reduce * self.w_bits,
                 bram=0,
             )
+        rows = (self.tokens + 1) * self.outputs * self.acc_bits
+        if self._packed:
+            groups, dot = self._groups, self._packed
+            tokens = -(-self.tokens // dot.packing.narrow.count)
+            bits = tokens * dot.narrow_bits + self.outputs * self.w_bits
+            # Two cycles are cheaper in flip-flops than in a shift register.
+            short = bits * sum(delay for delay in dot.delays if delay < 3)
+            long = bits * sum(1 + (delay - 1) // 32 for delay in dot.delays if delay > 2)
+            return Resources(
+                dsp=groups * self.reduce,
+                lut=groups * dot.lut + long + cells * self.acc_bits + rows,
+                ff=groups * dot.ff + short + cells * self.acc_bits + rows,
+                bram=0,
+            )
         adders = (self.reduce - 1) * (self.x_bits + self.w_bits + 1)
         # Behind the products (in the DSPs) each further register halves the sums twice, or once.
         halved = 1 if self.registers == "inside" else 2
         registers = sum(max(1, self.reduce >> (halved * s)) for s in range(1, self.stages)) * dot
-        rows = (self.tokens + 1) * self.outputs * self.acc_bits
         return Resources(
             dsp=self.macs,
             lut=cells * (adders + self.acc_bits) + rows,
@@ -118,6 +154,16 @@ class TreeArray(Engine):
 
     def context(self) -> dict[str, Any]:
         found = super().context() | {"stages": self.stages, "registers": self.registers}
+        if self._packed:
+            packing = self._packed.packing
+            return found | self.dot_context(self.reduce) | {
+                "packed": self._packed,
+                "token_groups": -(-self.tokens // packing.narrow.count),
+                "output_groups": -(-self.outputs // packing.wide.count),
+                "delays": self._packed.delays,
+            }  # fmt: skip
+        if self.pe == "dsp_packed":
+            found["pe"] = "mac"
         if self._parts is None:
             return found | (self.dot_context(self.reduce) if self.registers == "behind" else {})
         return found | {"parts_of": self._parts}

@@ -37,6 +37,7 @@ def make_core_engine(config: CoreConfig):
         config.array,
         config.pe,
         encoding=config.encoding or None,
+        dsp=config.dsp,
         tokens=config.tokens,
         reduce=config.lanes,
         outputs=config.lanes,

@@ -18,6 +18,7 @@ class CoreConfig:
     Attributes
     ----------
     array, pe, encoding : names of the engine's array, processing element and encoding ("": its default)
+    dsp : what ``dsp_packed`` is made of
     buffer_style : what the activation and residual buffers are made of: ``"block"`` or ``"ultra"`` RAM
     tokens, lanes : T, and R = O (``docs/architecture.md``); powers of two, at least 1 and 8
     width, heads, head_size, ffn, vocabulary, context, layers : of the network
@@ -32,6 +33,7 @@ class CoreConfig:
     array: str = "tree"
     pe: str = "mac"
     encoding: str = ""
+    dsp: str = "generic"
     buffer_style: str = "block"
     tokens: int
     lanes: int

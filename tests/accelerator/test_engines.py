@@ -20,7 +20,7 @@ from sim import run
 CARD = ModelCard(
     name="engines", layers=1, width=16, heads=2, ffn=32, vocabulary=24, context=24
 )  # fmt: skip
-QUICK = {("systolic_ws", "opt1"), ("column", "opt4e")}
+QUICK = {("systolic_ws", "opt1"), ("column", "opt4e"), ("tree", "dsp_packed")}
 """What the default tests run; a build takes a minute, so the others are slow."""
 
 ALL = [
@@ -37,6 +37,8 @@ def test_generates_the_same_text(
 ) -> None:
     """Prompts around the rows of the engine, then generation; cycles as the cycle model says."""
     board = target.load("sim-small")
+    if pe == "dsp_packed":  # with the latency of slices
+        board = board.model_copy(update={"dsp_kind": "dsp48e2"})
     monkeypatch.setattr(plan, "CHUNK", 8)
     monkeypatch.setattr(plan, "SLOTS", 4)
     encoding = "csd" if pe == "opt1" else None  # the others' defaults are in their own tests

@@ -2,6 +2,7 @@
 
 import os
 import random
+from pathlib import Path
 from typing import Any
 
 import cocotb
@@ -51,6 +52,17 @@ SERIAL: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
     ((3, 5, 7), "opt3", {}),
     ((1, 4, 4), "opt3", {"encoding": "booth"}),
 ]
+# Of packed products: shape, its parameters. Chains of eight, sixteen and two taps; groups that do not divide.
+PACKED: list[tuple[tuple[int, int, int], dict[str, Any]]] = [
+    *((shape, {}) for shape in [*SHAPES, (1, 17, 3), (2, 64, 4)]),
+    ((2, 8, 8), {"dsp": "generic"}),
+    ((1, 20, 4), {"w_bits": 4}),
+    ((2, 20, 4), {"x_bits": 4, "w_bits": 4}),
+    ((3, 33, 3), {"x_bits": 4, "w_bits": 4}),
+    ((1, 17, 5), {"x_bits": 4, "w_bits": 4}),
+    ((2, 5, 4), {"w_bits": 3}),
+    ((2, 9, 7), {"x_bits": 8, "w_bits": 2}),
+]
 BEATS = 5  # of the longest tile, for which the accumulators are just wide enough
 
 
@@ -59,7 +71,11 @@ def devices(*, carry_save: bool) -> dict[str, Engine]:
     found = {}
     for array, cls in ENGINES.items():
         for pe in cls.pes:
-            if array not in OPTIONS or carry_save != (pe in CARRY_SAVE_OPTIONS):
+            if (
+                array not in OPTIONS
+                or pe == "dsp_packed"
+                or carry_save != (pe in CARRY_SAVE_OPTIONS)
+            ):
                 continue
             shapes, single, options = SHAPES, (2, 6, 1), OPTIONS[array]
             if carry_save:
@@ -84,6 +100,14 @@ def serial_devices() -> dict[str, Engine]:
     return found
 
 
+def packed_devices() -> dict[str, Engine]:
+    """The table of packed products."""
+    found = {}
+    for shape, own in PACKED:
+        found |= _device("tree", "dsp_packed", shape, own)
+    return found
+
+
 def _device(
     array: str, pe: str, shape: tuple[int, int, int], own: dict[str, Any]
 ) -> dict[str, Engine]:
@@ -101,6 +125,7 @@ TABLES = {
     "mac": lambda: devices(carry_save=False),
     "carry_save": lambda: devices(carry_save=True),
     "serial": serial_devices,
+    "packed": packed_devices,
 }
 DEVICES = TABLES[os.environ.get("HWGEN_PES", "mac")]()
 each = cocotb.parametrize(name=list(DEVICES))
@@ -257,3 +282,38 @@ async def forgets_on_reset(dut, name: str) -> None:
             await RisingEdge(dut.clk)
         else:
             await compare(dut, name, tiles, 1.0, 1.0)
+
+
+@cocotb.test(skip="HWGEN_TRACE" not in os.environ)
+async def leaves_a_trace(dut) -> None:
+    """Every port that a device drives, cycle by cycle, for comparison with another build of the same devices."""
+    await start(dut)
+    rng = np.random.default_rng(7)
+    sources, traces = {}, {}
+    for name, engine in DEVICES.items():
+        shapes = [(int(rng.integers(1, 4 * engine.reduce)), int(rng.integers(1, engine.tokens + 1)))
+                  for _ in range(25)]  # fmt: skip
+        sources[name] = [
+            b for k, rows in shapes for b in engine.pack(*random_tile(engine, rng, k, rows))
+        ]
+        traces[name] = []
+    coin = random.Random(8)
+    for _ in range(400):
+        for name in DEVICES:
+            getattr(dut, f"{name}__i__valid").value = int(
+                bool(sources[name]) and coin.random() < 0.8
+            )
+            getattr(dut, f"{name}__i__payload").value = (sources[name] or [0])[0]
+            getattr(dut, f"{name}__o__ready").value = int(coin.random() < 0.7)
+        await ReadOnly()
+        for name in DEVICES:
+            ready, valid = (
+                int(getattr(dut, f"{name}__{port}").value) for port in ("i__ready", "o__valid")
+            )
+            payload = f"{int(getattr(dut, f'{name}__o__payload').value):x}" if valid else "-"
+            traces[name].append(f"{ready}{valid}{payload}")
+            if ready and int(getattr(dut, f"{name}__i__valid").value):
+                sources[name].pop(0)
+        await RisingEdge(dut.clk)
+    text = "".join(f"{name}: {' '.join(trace)}\n" for name, trace in traces.items())
+    Path(os.environ["HWGEN_TRACE"]).write_text(text)

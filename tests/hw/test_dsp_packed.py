@@ -1,0 +1,77 @@
+"""Arrays of packed products: the table of test_arrays.py on slices and on the plain body, and what synthesis makes."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.slices import map_unit
+from generators.verilog import emit
+from hw.arrays import make_engine
+from hw.dsp.dsp48e2 import MODEL
+from hw.dsp.packed_dot import PackedDot
+from hw.dsp.packing import weights
+from sim import verilator
+from tests.bench import Bench, run_bench
+from tests.hw.cocotb_arrays import packed_devices
+
+CELLS = ("-DHWGEN_CELLS",)
+
+
+def test_both_bodies_in_simulation(tmp_path: Path) -> None:
+    """Each keeps the contract, and they drive the same ports to the same values in every cycle."""
+    traces = []
+    for body, models, arguments in (("slices", [MODEL], CELLS), ("plain", [], ())):
+        trace = tmp_path / f"{body}.txt"
+        run_bench(
+            packed_devices(), "cocotb_arrays", tmp_path / body,
+            extra_env={"HWGEN_PES": "packed", "HWGEN_TRACE": str(trace)},
+            models=models, build_args=arguments,
+        )  # fmt: skip
+        traces.append(trace.read_text())
+    assert traces[0] == traces[1]
+    assert len(traces[0].splitlines()) == len(packed_devices())
+
+
+@pytest.mark.parametrize("body", ["slices", "plain"])
+def test_lint(body: str, tmp_path: Path) -> None:
+    """Neither body has a warning; sizes that only the other one uses are left out of it."""
+    emission = emit(Bench(packed_devices()))
+    files = []
+    for name, text in emission.files.values():
+        (tmp_path / name).write_text(text)
+        files.append(name)
+    if body == "slices":
+        files = ["-DHWGEN_CELLS", "-Wno-UNUSEDPARAM", "-Wno-PINMISSING", *files, str(MODEL)]
+    lint = subprocess.run(
+        ["verilator", "--lint-only", "-Wall", "-Wno-fatal", "--top", emission.top, *files],
+        env=verilator.environment(), capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert lint.returncode == 0, lint.stderr[:2000]
+    ours = [
+        n for n in lint.stderr.splitlines() if n.startswith("%Warning") and ".sv:" in n
+    ]  # not of the model
+    assert not ours, ours[:5]
+
+
+class TestSynthesis:
+    @pytest.mark.parametrize(("elements", "chains"), [(8, (8,)), (17, (6, 6, 5)), (20, (7, 7, 6))])
+    def test_every_inner_tap_is_fed_by_the_cascade(
+        self, elements: int, chains: tuple[int, ...]
+    ) -> None:
+        unit = PackedDot(elements=elements, packing=weights(2, 8, 8))
+        mapped = map_unit(unit)
+        assert mapped.chains == chains
+        if len(chains) == 1:
+            assert mapped.resources.lut == 0 and mapped.resources.ff == 0
+
+    def test_an_array_takes_what_it_estimates(self) -> None:
+        engine = make_engine("tree", "dsp_packed", tokens=2, reduce=16, outputs=8, acc_bits=28)
+        mapped, estimate = map_unit(engine), engine.resources()
+        assert mapped.resources.dsp == estimate.dsp == 2 * 16 * 8 // 2
+        assert 0.6 < mapped.resources.lut / estimate.lut < 1.2
+        assert 0.8 < mapped.resources.ff / estimate.ff < 1.2
+
+    def test_dot_refuses(self) -> None:
+        with pytest.raises(ValueError, match="elements must be at least 1, not 0"):
+            PackedDot(elements=0, packing=weights(2, 8, 8))
