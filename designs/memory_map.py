@@ -17,6 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from designs.errors import DesignError
+from designs.weight_format import WeightFormat
 
 __all__ = ["REGIONS", "MemoryMap"]
 
@@ -41,6 +42,7 @@ class MemoryMap:
     row_stripes : stripes of one row of wte or wpe.
     kv_head_stripes, kv_layer_stripes : stripes from one head, one layer to the next in K and in V.
     total_stripes : end of the last region.
+    w_bits, w_group, w_n, w_m, w_share : format of the weight stream, a `WeightFormat`.
     """
 
     ports: int
@@ -65,6 +67,16 @@ class MemoryMap:
     kv_head_stripes: int
     kv_layer_stripes: int
     total_stripes: int
+    w_bits: int = 8
+    w_group: int = 0
+    w_n: int = 1
+    w_m: int = 1
+    w_share: int = 1
+
+    @property
+    def weight_format(self) -> WeightFormat:
+        """Format of the weight stream."""
+        return WeightFormat(self.w_bits, self.w_group, self.w_n, self.w_m, self.w_share)
 
     @property
     def stripe_bytes(self) -> int:
@@ -73,7 +85,7 @@ class MemoryMap:
 
     @property
     def beat_bytes(self) -> int:
-        """Bytes of one engine step of weights."""
+        """Bytes of one engine step of keys, of values, or of weights that are not compressed."""
         return self.lanes * self.lanes
 
     @property

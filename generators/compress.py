@@ -11,7 +11,8 @@ checkpoint must have the zeros already.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,17 @@ class Compression:
     def of(self, what: str) -> WeightFormat:
         """The format of a tensor such as ``h3.fc2``."""
         return self.tensors.get(what, self.tensors.get(what.rpartition(".")[2], self.stream))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``design.json``."""
+        tensors = {name: asdict(form) for name, form in self.tensors.items()}
+        return {"stream": asdict(self.stream), "method": self.method, "tensors": tensors}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Compression:
+        """What `to_dict` gave."""
+        tensors = {name: WeightFormat(**form) for name, form in data["tensors"].items()}
+        return cls(WeightFormat(**data["stream"]), data["method"], tensors)
 
     def __str__(self) -> str:
         parts = [f"{self.stream} {self.method}"]

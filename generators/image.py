@@ -1,12 +1,13 @@
 """The memory image: where everything lies, and the integers of a model as bytes there.
 
-The formats are sections 2 and 3 of ``docs/architecture.md``. `memory_map` and `phase_beats` need
+The formats are sections 2 and 3 of ``docs/architecture.md``, and for compressed weights
+``docs/weight_format.md``. `memory_map` and `phase_beats` need
 only the sizes of a model; `write_image` needs its integers, one layer at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +27,10 @@ from designs.quantised import (
     QuantNorm,
     Scaling,
 )
+from designs.weight_format import INT8, WeightFormat
+from generators.compress import Compression
+from generators.weight_stream import Beats, encode, interleave, raw, split, stream_shape, terms
+from hw.core.weights import WeightStream
 
 __all__ = [
     "HEAD_PHASES", "LAYER_PHASES", "PHASES", "PhaseBeats", "WeightItem", "header_tiles", "memory_map",
@@ -71,6 +76,7 @@ class PhaseBeats:
     tiles : tiles of O outputs.
     header : beats of the headers of ``header_tiles`` consecutive tiles, which come before these tiles.
     data : beats of one tile's weights.
+    row : beats of a row of memory, which what is not a tile takes whole; 1 unless they are compressed.
     """
 
     phase: str
@@ -79,6 +85,7 @@ class PhaseBeats:
     header: int = 0
     data: int = 0
     header_tiles: int = 1
+    row: int = 1
 
     @property
     def lead_beats(self) -> int:
@@ -87,12 +94,13 @@ class PhaseBeats:
 
     @property
     def total(self) -> int:
-        """Beats of the phase."""
-        return (
+        """Beats of the phase, whole rows of them."""
+        beats = (
             self.lead_beats
             + _ceil(self.tiles, self.header_tiles) * self.header
             + self.tiles * self.data
         )
+        return _ceil(beats, self.row) * self.row
 
     def items(self) -> Iterator[WeightItem]:
         """Every item, in the order of the stream."""
@@ -108,32 +116,49 @@ def header_tiles(lanes: int) -> int:
     return max(1, lanes // CHANNEL_BYTES)
 
 
-def phase_beats(card: Dimensions, lanes: int) -> dict[str, PhaseBeats]:
+def phase_beats(
+    card: Dimensions, lanes: int, compression: Compression | None = None
+) -> dict[str, PhaseBeats]:
     """The beats of every phase, by its name, in the order of `PHASES`.
+
+    Parameters
+    ----------
+    compression : how weights are stored, int8 if None.
 
     Raises
     ------
     DesignError
-        If the lanes do not fit the model.
+        If the lanes, or the formats of the weights, do not fit the model.
     """
     _check_lanes(card, lanes)
+    asked = compression or Compression()
     beat = lanes * lanes
-    d, f, header = card.width, card.ffn, _ceil(CHANNEL_BYTES, lanes)
+    row = stream_shape(asked.stream, lanes, beat).row_beats
+    d, f, header = card.width, card.ffn, row * _ceil(CHANNEL_BYTES, lanes)
 
     def norm(phase: str) -> PhaseBeats:
         return PhaseBeats(
             phase,
             (
-                WeightItem(phase, "constant", _ceil(CONSTANT_BYTES, beat)),
-                WeightItem(phase, "parameters", _ceil(4 * d, beat)),
+                WeightItem(phase, "constant", row * _ceil(CONSTANT_BYTES, beat)),
+                WeightItem(phase, "parameters", row * _ceil(4 * d, beat)),
             ),
+            row=row,
         )
 
     def linear(phase: str, k: int, n: int, lead: int = 0) -> PhaseBeats:
         leads = (WeightItem(phase, "header", header),) * lead
-        return PhaseBeats(phase, leads, _ceil(n, lanes), header, k // lanes, header_tiles(lanes))
+        form, group = asked.of(phase), header_tiles(lanes)
+        form.check_reduction(phase, k)
+        data = k // lanes * terms(form, asked.stream, phase)
+        if group * data % row:
+            raise DesignError(
+                f"{phase} has {k} inputs: in weights {asked.stream} headers come after {group * data} "
+                f"beats, which are no whole rows of {row}; use more lanes, or int8"
+            )
+        return PhaseBeats(phase, leads, _ceil(n, lanes), header, data, group, row)
 
-    attention = PhaseBeats("attention", (WeightItem("attention", "header", header),) * 2)
+    attention = PhaseBeats("attention", (WeightItem("attention", "header", header),) * 2, row=row)
     phases = [
         norm("ln_1"), linear("k", d, d), linear("v", d, d), linear("q", d, d), attention,
         linear("proj", d, d), norm("ln_2"), linear("fc1", d, f, lead=1), linear("fc2", f, d),
@@ -159,6 +184,7 @@ def memory_map(
     context: int | None = None,
     layers: int | None = None,
     capacity_per_port: int | None = None,
+    compression: Compression | None = None,
 ) -> MemoryMap:
     """Lay out the memory of a design.
 
@@ -170,18 +196,20 @@ def memory_map(
     context : positions that the design holds, all of the model's if None.
     layers : layers that the design holds, all of the model's if None.
     capacity_per_port : bytes behind one port; None for no limit.
+    compression : how weights are stored, int8 if None.
 
     Raises
     ------
     DesignError
-        If the lanes do not fit the model, a beat is not a whole number of stripes, or the memory is
-        too small.
+        If the lanes or the formats of the weights do not fit the model, a beat is not a whole number of
+        stripes, or the memory is too small.
     """
+    form = (compression or Compression()).stream
     shape = ModelShape.of(card, layers)
     context = shape.context if context is None else context
     if not 1 <= context <= shape.context:
         raise DesignError(f"context must be 1 to {shape.context}, not {context}")
-    beats = phase_beats(shape, lanes)
+    beats = phase_beats(shape, lanes, compression)
     stripe, beat = ports * port_bytes, lanes * lanes
     if ports < 1 or port_bytes < 4 or PAGE % port_bytes:
         raise DesignError(
@@ -194,8 +222,12 @@ def memory_map(
             f"{ports} ports of {port_bytes} bytes give {stripe}; use fewer ports or more lanes"
         )
     per_beat, align = beat // stripe, PAGE // port_bytes
-    layer = sum(beats[phase].total for phase in LAYER_PHASES) * per_beat
-    head = sum(beats[phase].total for phase in HEAD_PHASES) * per_beat
+    stream = stream_shape(form, lanes, stripe)
+    layer, head = (
+        _ceil(sum(beats[phase].total for phase in phases), stream.period_beats)
+        * stream.period_stripes
+        for phases in (LAYER_PHASES, HEAD_PHASES)
+    )
     row = _ceil(2 * shape.width, stripe)
     kv_head = _ceil(context, lanes) * (shape.head_size // lanes) * per_beat
     kv_layer = shape.heads * kv_head
@@ -229,6 +261,11 @@ def memory_map(
         kv_head_stripes=kv_head,
         kv_layer_stripes=kv_layer,
         total_stripes=_ceil(end, align) * align,
+        w_bits=form.bits,
+        w_group=form.group,
+        w_n=form.n,
+        w_m=form.m,
+        w_share=form.share,
     )
     if capacity_per_port is not None and found.bytes_per_port > capacity_per_port:
         raise DesignError(
@@ -277,6 +314,8 @@ def write_image(
             f"into a memory map for {memory.layers}"
         )
     done, stripe = 0, memory.stripe_bytes
+    form = memory.weight_format
+    shape = stream_shape(form, memory.lanes, stripe)
 
     def advance(step: int = 1) -> None:
         nonlocal done
@@ -287,11 +326,11 @@ def write_image(
     with path.open("wb") as file:
         for i in range(count):
             file.seek((memory.weights + i * memory.layer_stripes) * stripe)
-            _write(file, pack_layer(model.layers[i], memory.lanes))
+            _write(file, _stream(pack_layer(model.layers[i], memory.lanes, form), shape))
             _expect(file, (memory.weights + (i + 1) * memory.layer_stripes) * stripe)
             advance()
         file.seek(memory.head * stripe)
-        _write(file, pack_head(model.ln_f, model.head, memory.lanes))
+        _write(file, _stream(pack_head(model.ln_f, model.head, memory.lanes, form), shape))
         _expect(file, (memory.head + memory.head_stripes) * stripe)
         advance()
         for start, table in ((memory.wte, model.wte), (memory.wpe, model.wpe[: memory.context])):
@@ -301,24 +340,37 @@ def write_image(
         advance()
 
 
-def pack_layer(layer: QuantLayer, lanes: int) -> Iterator[Bytes]:
-    """The weight stream of one layer, in pieces of whole beats."""
+def pack_layer(layer: QuantLayer, lanes: int, form: WeightFormat = INT8) -> Iterator[Bytes | Beats]:
+    """The weight stream of one layer, in pieces: bytes of whole rows, and beats of compressed weights."""
     yield from _norm(layer.ln_1, lanes)
     for part in (layer.k, layer.v, layer.q):
-        yield from _linear(part, lanes)
+        yield from _linear(part, lanes, form)
     yield _scaling_header(layer.scores, lanes, channels=lanes)
     yield _scaling_header(layer.context, lanes, channels=1)
-    yield from _linear(layer.proj, lanes)
+    yield from _linear(layer.proj, lanes, form)
     yield from _norm(layer.ln_2, lanes)
     yield _scaling_header(layer.activation, lanes, channels=1)
-    yield from _linear(layer.fc1, lanes)
-    yield from _linear(layer.fc2, lanes)
+    yield from _linear(layer.fc1, lanes, form)
+    yield from _linear(layer.fc2, lanes, form)
 
 
-def pack_head(ln_f: QuantNorm, head: QuantLinear, lanes: int) -> Iterator[Bytes]:
-    """The weight stream of the final norm and the language-model head."""
+def pack_head(
+    ln_f: QuantNorm, head: QuantLinear, lanes: int, form: WeightFormat = INT8
+) -> Iterator[Bytes | Beats]:
+    """The weight stream of the final norm and the language-model head, in pieces as `pack_layer`."""
     yield from _norm(ln_f, lanes)
-    yield from _linear(head, lanes)
+    yield from _linear(head, lanes, form)
+
+
+def _stream(pieces: Iterable[Bytes | Beats], shape: WeightStream) -> Iterator[Bytes]:
+    """Pieces as bytes in memory."""
+    if shape.compressed:
+        beats = (raw(p, shape) if isinstance(p, np.ndarray) else p for p in pieces)
+        yield from interleave(beats, shape)
+        return
+    for piece in pieces:
+        assert isinstance(piece, np.ndarray)
+        yield piece
 
 
 def _norm(part: QuantNorm, lanes: int) -> Iterator[Bytes]:
@@ -329,7 +381,7 @@ def _norm(part: QuantNorm, lanes: int) -> Iterator[Bytes]:
     yield _padded(np.stack([part.gamma, part.beta], axis=1).astype("<i2"), lanes)
 
 
-def _linear(part: QuantLinear, lanes: int) -> Iterator[Bytes]:
+def _linear(part: QuantLinear, lanes: int, form: WeightFormat) -> Iterator[Bytes | Beats]:
     """Groups of tiles of O outputs: the headers of a group, then k/R beats a tile; padded outputs are zero."""
     k, n = part.weight.shape
     group = header_tiles(lanes)
@@ -340,6 +392,9 @@ def _linear(part: QuantLinear, lanes: int) -> Iterator[Bytes]:
         header[field][:n] = getattr(part, field)
     lead = _ceil(CHANNEL_BYTES, lanes) * lanes * lanes
     heads = header.view(np.uint8).reshape(groups, group * lanes * CHANNEL_BYTES)
+    if form != INT8:
+        yield from _compressed(part, lanes, form, heads)
+        return
     slab = max(1, _SLAB_BYTES // (lead + group * data))
     for first in range(0, groups, slab):
         count = min(slab, groups - first)
@@ -355,6 +410,26 @@ def _linear(part: QuantLinear, lanes: int) -> Iterator[Bytes]:
         missing = max(0, (first + count) * group - tiles)  # of the last group, at its end
         flat = out.reshape(-1)
         yield flat[: flat.size - missing * data]
+
+
+def _compressed(
+    part: QuantLinear, lanes: int, form: WeightFormat, heads: Bytes
+) -> Iterator[Bytes | Beats]:
+    """The same in a compressed stream: beats instead of bytes; it ends with a whole row."""
+    shape = stream_shape(form, lanes, lanes * lanes)
+    width = heads.shape[1] // CHANNEL_BYTES  # outputs of a group
+    count = 0
+    for index, head in enumerate(heads):
+        yield _padded(head, lanes)
+        weight = part.weight[:, index * width : (index + 1) * width]
+        missing = -weight.shape[1] % lanes
+        if missing:
+            weight = np.pad(weight, ((0, 0), (0, missing)))
+        parts = [encode(t, form, shape, factor) for t, factor in split(weight, part.format, form)]
+        beats = Beats.alternate(parts)
+        count += len(beats)
+        yield beats
+    yield raw(np.zeros(-count % shape.row_beats * shape.value_bytes, np.uint8), shape)
 
 
 def _scaling_header(scaling: Scaling, lanes: int, channels: int) -> Bytes:

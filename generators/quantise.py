@@ -30,7 +30,7 @@ from designs.quantised import (
     Ranges,
     Scaling,
 )
-from designs.weight_format import INT8, WeightFormat
+from designs.weight_format import FACTORS, INT8, WeightFormat
 from generators.compress import Compression, compress
 
 __all__ = [
@@ -436,7 +436,12 @@ _SCORE = 1.5
 """Standard deviation of a score, as a power of two."""
 
 
-def random_quantised(card: ModelCard, seed: int, layers: int | None = None) -> QuantModel:
+def random_quantised(
+    card: ModelCard,
+    seed: int,
+    layers: int | None = None,
+    compression: Compression | None = None,
+) -> QuantModel:
     """A model of random integers whose activations neither vanish nor saturate.
 
     Layers are made when they are asked for, layer ``i`` from ``(seed, i)`` alone, and only the last
@@ -447,12 +452,14 @@ def random_quantised(card: ModelCard, seed: int, layers: int | None = None) -> Q
     card : its sizes.
     seed : 0 or more.
     layers : only so many layers, all of the card's if None.
+    compression : the formats of the weights, int8 if None.
 
     Raises
     ------
     DesignError
         If the seed is negative, or the card has not so many layers.
     """
+    asked = compression or Compression()
     if seed < 0:
         raise DesignError(f"a seed is 0 or more, not {seed}")
     shape = ModelShape.of(card, layers)
@@ -461,10 +468,12 @@ def random_quantised(card: ModelCard, seed: int, layers: int | None = None) -> Q
     return QuantModel(
         name=f"{card.name}-random",
         shape=shape,
-        layers=LazyLayers(shape.layers, lambda i: _random_layer(shape, card, scale, seed, i)),
+        layers=LazyLayers(
+            shape.layers, lambda i: _random_layer(shape, card, scale, seed, i, asked)
+        ),
         ln_f=_random_norm(draw, card, scale),
         head=_random_linear(
-            draw, "lm_head", shape.width, shape.vocabulary, _ACTIVATION, _LOGIT, bias=0
+            draw, "lm_head", shape.width, shape.vocabulary, _ACTIVATION, _LOGIT, asked, bias=0
         ),
         wte=_random_rows(draw, shape.vocabulary, shape.width),
         wpe=(
@@ -477,7 +486,7 @@ def random_quantised(card: ModelCard, seed: int, layers: int | None = None) -> Q
 
 
 def _random_layer(
-    shape: ModelShape, card: ModelCard, scale: float, seed: int, i: int
+    shape: ModelShape, card: ModelCard, scale: float, seed: int, i: int, asked: Compression
 ) -> QuantLayer:
     draw = np.random.default_rng([seed, i, 1])
     d, f = shape.width, shape.ffn
@@ -485,16 +494,17 @@ def _random_layer(
     ln_1 = _random_norm(draw, card, scale)
     turned = ROTARY_STEPS if shape.position == "rotary" else 1.0
     k, v, q = (
-        _random_linear(draw, name, d, n, _ACTIVATION, _ACTIVATION * steps)
+        _random_linear(draw, name, d, n, _ACTIVATION, _ACTIVATION * steps, asked)
         for name, n, steps in (("k", shape.kv_width, turned), ("v", shape.kv_width, 1.0), ("q", d, turned))
     )  # fmt: skip
-    proj = _random_linear(draw, "proj", d, d, _CONTEXT, _DELTA)
+    proj = _random_linear(draw, "proj", d, d, _CONTEXT, _DELTA, asked)
     ln_2 = _random_norm(draw, card, scale)
-    fc1 = _random_linear(draw, "fc1", d, f, _ACTIVATION, 1 / GATE_STEP)
-    fc2 = _random_linear(draw, "fc2", f, d, _HIDDEN, _DELTA)
+    fc1 = _random_linear(draw, "fc1", d, f, _ACTIVATION, 1 / GATE_STEP, asked)
+    fc2 = _random_linear(draw, "fc2", f, d, _HIDDEN, _DELTA, asked)
     up, act = None, scaling(_ACTIVATION * GATE_STEP, "activation")
     if shape.gated:  # both factors of the hidden value are about the root of FACTOR_STEPS apart
-        up = _random_linear(draw, "up", d, f, _ACTIVATION, math.sqrt(FACTOR_STEPS * _ACTIVATION))
+        apart = math.sqrt(FACTOR_STEPS * _ACTIVATION)
+        up = _random_linear(draw, "up", d, f, _ACTIVATION, apart, asked)
         act = scaling(math.sqrt(FACTOR_STEPS * _ACTIVATION) * GATE_STEP, "activation")
     return QuantLayer(
         ln_1=ln_1,
@@ -519,17 +529,41 @@ def _random_linear(
     n: int,
     std_in: float,
     std_out: float,
+    asked: Compression,
     bias: int = 1,
 ) -> QuantLinear:
-    weight = np.frombuffer(draw.bytes(k * n), np.int8).reshape(k, n)
-    acc = std_in * _UNIFORM * math.sqrt(k)
+    form = asked.of(what)
+    if form == INT8 == asked.stream:
+        weight = np.maximum(np.frombuffer(draw.bytes(k * n), np.int8).reshape(k, n), -127)
+        acc = std_in * _UNIFORM * math.sqrt(k)
+    else:
+        form.check_reduction(what, k)
+        weight = _random_weight(draw, form, k, n, form.limit_in(asked.stream))
+        acc = std_in * float(weight.std()) * math.sqrt(k)
     multiplier, shift = scalings(std_out / acc * draw.uniform(0.7, 1.3, n), what)
     return QuantLinear(
-        weight=np.maximum(weight, -127),
+        weight=weight,
         bias=np.rint(draw.normal(0, 0.2 * bias * acc, n)).astype(np.int32),
         multiplier=multiplier.astype(np.uint16),
         shift=shift.astype(np.uint8),
+        format=form,
     )
+
+
+def _random_weight(
+    draw: np.random.Generator, form: WeightFormat, k: int, n: int, limit: int
+) -> NDArray[np.int8]:
+    """Integers that a format holds, int8 [k, n]."""
+    if form.bits == 8:
+        weight = draw.integers(-limit, limit + 1, (k, n), np.int8)
+    else:
+        factor = draw.integers(1, FACTORS + 1, (k // form.group, n), np.int8)
+        weight = draw.integers(-7, 8, (k, n), np.int8) * factor.repeat(form.group, axis=0)
+    if form.sparse:
+        score = draw.random((k // form.m, form.m, -(-n // form.share)), np.float32)
+        kept = score.argsort(axis=1) < form.n
+        weight = weight * kept.repeat(form.share, axis=2)[:, :, :n].reshape(k, n)
+    return weight
 
 
 def _random_norm(draw: np.random.Generator, card: ModelCard, scale: float) -> QuantNorm:

@@ -54,6 +54,12 @@ class Beats:
         """One after the other."""
         return cls(*(np.concatenate([getattr(p, f) for p in parts]) for f in _FIELDS))
 
+    @classmethod
+    def alternate(cls, parts: list[Beats]) -> Beats:
+        """The first of each, then the second of each, ..."""
+        stacked = (np.stack([getattr(p, f) for p in parts], axis=1) for f in _FIELDS)
+        return cls(*(s.reshape(s.shape[0] * s.shape[1], s.shape[2]) for s in stacked))
+
 
 _FIELDS = ("values", "indices", "factors")
 

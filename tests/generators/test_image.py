@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from designs.cards import ModelCard, load_model_card
 from designs.errors import DesignError
 from designs.memory_map import REGIONS, MemoryMap
 from designs.progress import SilentProgress
-from designs.quantised import ModelShape, QuantLinear, QuantNorm
+from designs.quantised import ModelShape, QuantLinear, QuantModel, QuantNorm
+from designs.weight_format import INT8, WeightFormat
+from generators.compress import Compression
 from generators.image import (
     HEAD_PHASES,
     LAYER_PHASES,
@@ -23,6 +26,7 @@ from generators.image import (
     write_image,
 )
 from generators.quantise import random_quantised
+from generators.weight_stream import decode, parse, stream_shape, terms
 
 CARD = ModelCard(name="small", layers=2, width=32, heads=2, ffn=48, vocabulary=29, context=21)
 
@@ -34,8 +38,91 @@ SHAPES = [  # lanes, ports, bytes of a port: 1, 2 and 4 stripes in a beat, heade
 ]
 
 
-def lay_out(lanes: int, ports: int, port_bytes: int, **more: int) -> MemoryMap:
+def lay_out(lanes: int, ports: int, port_bytes: int, **more: Any) -> MemoryMap:
     return memory_map(CARD, lanes=lanes, ports=ports, port_bytes=port_bytes, **more)
+
+
+WIDE = ModelCard(name="wide", layers=2, width=64, heads=2, ffn=96, vocabulary=29, context=21)
+
+
+def compressed_image(
+    tmp_path: Path, asked: Compression
+) -> tuple[MemoryMap, np.ndarray, QuantModel]:
+    model = random_quantised(WIDE, 7, compression=asked)
+    memory = memory_map(WIDE, lanes=8, ports=2, port_bytes=16, compression=asked)
+    write_image(model, memory, tmp_path / "w.bin")
+    image = np.fromfile(tmp_path / "w.bin", np.uint8)
+    assert image.size == memory.image_bytes
+    return memory, image.reshape(-1, memory.stripe_bytes), model
+
+
+class TestCompressed:
+    """Streams of layers and head, read back beat by beat."""
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            Compression(WeightFormat(4, 32)),
+            Compression(WeightFormat(8, n=2, m=4)),
+            Compression(WeightFormat(4, 32, 2, 4, 2)),
+            Compression(WeightFormat(4, 32, 2, 8), tensors={"fc2": INT8, "lm_head": WeightFormat(4, 32)}),
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_reads_back(self, asked: Compression, tmp_path: Path) -> None:
+        memory, stripes, model = compressed_image(tmp_path, asked)
+        shape = stream_shape(asked.stream, 8, 32)
+        expected = phase_beats(WIDE, 8, asked)
+        for layer in range(3):  # the third is the head
+            phases = LAYER_PHASES if layer < 2 else HEAD_PHASES
+            start = memory.weights + layer * memory.layer_stripes if layer < 2 else memory.head
+            count = memory.layer_stripes if layer < 2 else memory.head_stripes
+            beats = parse(stripes[start : start + count].reshape(-1), shape)
+            at = 0
+            for phase in phases:
+                begin = at
+                if expected[phase].tiles:
+                    part = model.head if layer == 2 else getattr(model.layers[layer], phase)
+                    at = self.linear(
+                        beats, at + expected[phase].lead_beats, shape, asked, phase, part
+                    )
+                else:
+                    at += expected[phase].lead_beats
+                at += -at % shape.row_beats
+                assert at - begin == expected[phase].total, phase
+            assert at + -at % shape.period_beats == len(beats)
+
+    @staticmethod
+    def linear(beats, at, shape, asked, phase, part: QuantLinear) -> int:
+        """Compare the tiles of a matrix, each behind its header; where they end."""
+        k, n = part.weight.shape
+        times = terms(asked.of(phase), asked.stream)
+        wanted = np.pad(part.weight, ((0, 0), (0, -n % 8))).reshape(k // 8, 8, -1, 8)
+        for tile in range(-(-n // 8)):
+            header = beats.values[at : at + shape.row_beats].reshape(-1)
+            bias = header.reshape(8, 8)[:, :4].copy().view("<i4")[: n - 8 * tile, 0]
+            np.testing.assert_array_equal(bias, part.bias[8 * tile : 8 * tile + 8])
+            at += shape.row_beats
+            found = decode(beats.part(at, at + k // 8 * times), shape).astype(np.int64)
+            found = found.reshape(k // 8, times, 8, 8).sum(axis=1)  # word, output, input
+            np.testing.assert_array_equal(found.transpose(0, 2, 1), wanted[:, :, tile])
+            at += k // 8 * times
+        return at
+
+    def test_fewer_bytes(self) -> None:
+        """Of a layer of gpt2-medium on u280: as the formats say, but for norms, headers and padding."""
+        card = load_model_card("gpt2-medium")
+        sizes = {}
+        for form in (INT8, WeightFormat(4, 64), WeightFormat(4, 64, 2, 4, 2)):
+            found = memory_map(
+                card, lanes=64, ports=32, port_bytes=64, compression=Compression(form)
+            )
+            sizes[form] = found.layer_stripes * found.stripe_bytes / (12 * 1024**2)
+            assert form.bits_per_weight(64) / 8 < sizes[form] < form.bits_per_weight(64) / 8 + 0.02
+
+    def test_headers_must_fall_on_rows(self) -> None:
+        with pytest.raises(DesignError, match=r"k has 32 inputs: .* headers come after 4 beats"):
+            lay_out(8, 2, 32, compression=Compression(WeightFormat(4, 32, 2, 8)))
 
 
 class Reader:
