@@ -18,6 +18,7 @@ from generators import manifest
 from generators.files import check_out, new_folder
 
 if TYPE_CHECKING:
+    from generators.compress import Compression
     from generators.weights import ObserveRanges, Quantised
 
 __all__ = ["BuildRequest", "BuildResult", "Joins", "build"]
@@ -37,6 +38,7 @@ class BuildRequest:
     engine : ``array:pe`` or ``array:pe:TxRxO``; chosen if None
     weights_from : a Hugging Face folder, or None for the model's own weights (if it has any)
     seed : of everything random
+    compression : how weights are stored; int8 if None
     """
 
     model: str
@@ -45,6 +47,7 @@ class BuildRequest:
     engine: str | None = None
     weights_from: Path | None = None
     seed: int = 0
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,15 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
     except ValueError as error:
         raise DesignError(str(error)) from None
     with progress.step("plan") as step:
-        planned = plan(card, board, engine)
+        planned = plan(card, board, engine, request.compression)
         c = planned.config
         step.detail = f"{c.engine_name}, {c.ports} ports, chunk {c.chunk}"
     quantised: Quantised | None = None
     if checkpoint is not None:
         quantised = weights.quantise_checkpoint(
-            checkpoint, card, CALIBRATION, joins.observe_ranges, progress, request.seed
-        )
+            checkpoint, card, CALIBRATION, joins.observe_ranges, progress, request.seed,
+            compression=planned.compression,
+        )  # fmt: skip
     calibration = None if quantised is None else quantised.calibration
     with new_folder(request.out) as folder:
         design.write_design(folder, card, board, planned, progress, calibration)
@@ -158,6 +162,7 @@ def _fingerprint(request: BuildRequest, card: ModelCard, checkpoint: Path | None
     inputs = {
         "model": card.model_dump(mode="json"), "target": request.target, "engine": request.engine,
         "seed": request.seed,
+        "compression": None if request.compression is None else request.compression.to_dict(),
     }  # fmt: skip
     return manifest.fingerprint(inputs, files)
 

@@ -83,6 +83,7 @@ def facts(
         "target": board.model_dump(mode="json"),
         "parameters": planned.config.to_dict(),
         "limits": list(planned.limits),
+        "compression": planned.compression.to_dict(),
         "calibration": None if calibration is None else calibration.to_dict(),
         "memory": {
             "latency_cycles": board.memory.latency_cycles,

@@ -274,7 +274,39 @@ def program(schedule: Schedule, config: CoreConfig) -> Program:
     last = max(k for k, p in enumerate(ordered) if p.section == loop)
     steps[last] = replace(steps[last], layer_end=True)
     first = min(k for k, p in enumerate(ordered) if p.section == loop)
+    if config.stream.compressed:
+        steps = [*steps[:first], *_streamed(steps[first : last + 1], config),
+                 *_streamed(steps[last + 1 :], config)]  # fmt: skip
     return Program(steps=tuple(steps), layer_start=first)
+
+
+def _streamed(steps: list[Step], config: CoreConfig) -> list[Step]:
+    """Steps that take beats of a compressed weight stream: tiles of terms, whole rows, and a whole period at the end.
+
+    Raises
+    ------
+    ScheduleError
+        If the last one has no tile that the rest of the period could go with.
+    """
+    row, beats, found = config.stream.row_beats, 0, []
+    for index, step in enumerate(steps):
+        ends = index == len(steps) - 1
+        if step.op == Op.MATMUL:
+            terms = config.terms(step.name)
+            words = terms * step.k_words
+            headers = -(-step.n_tiles // config.header_tiles) + step.constant
+            beats += row * headers + words * step.n_tiles
+            pad = -beats % (config.stream.period_beats if ends else row)
+            step = replace(step, k_words=words, terms=terms, pad=pad)
+            beats += pad
+        elif ends:
+            raise ScheduleError(f"Phase {step.name} ends a weight stream, but has no weights")
+        elif step.op == Op.NORM:
+            beats += row * (1 + -(-4 * config.width // config.beat_bytes))
+        elif step.op == Op.ATTENTION:
+            beats += 2 * row
+        found.append(step)
+    return found
 
 
 def _step(schedule: Schedule, phase: Phase, what: Role, config: CoreConfig) -> Step:

@@ -101,6 +101,10 @@ def _measure(c: CoreConfig, board: TargetCard) -> Machine:
         argmax_latency=ArgMax(lanes=c.lanes, index_bits=32).latency,
         embed_words=c.stripe_bytes // (2 * c.lanes),
         row_stripes=c.row_stripes,
+        stream_row=c.stream.row_beats,
+        stream_period=c.stream.period_beats,
+        stream_side=c.stream.side_stripes,
+        stream_terms=c.w_terms,
     )
 
 

@@ -9,8 +9,10 @@ from designs.cards import ModelCard, list_models, load_model_card
 from designs.errors import DesignError
 from designs.memory_map import MemoryMap
 from designs.target import TargetCard
+from generators.compress import LINEARS, Compression
 from generators.image import memory_map
 from generators.resources import estimate, excess, total
+from generators.weight_stream import stream_shape, terms
 from hw.arrays import ENGINES, Engine, EngineSpec, make_engine
 from hw.core.accelerator import make_core_engine
 from hw.core.config import CoreConfig
@@ -30,6 +32,9 @@ key and value rings hold."""
 SHORT = 32
 """A pass of fewer tokens reads weights so often that smaller buffers are the better choice."""
 
+RING_WORDS = 128
+"""Words of a port that a ring of compressed weights holds at least: its beats are small, the latency is not."""
+
 LANES = (8, 16, 32, 64)
 
 
@@ -42,11 +47,13 @@ class Plan:
     config : the core's integers
     memory : the memory map
     limits : sentences for the report: what limits lanes, ports and chunk
+    compression : how weights are stored
     """
 
     config: CoreConfig
     memory: MemoryMap
     limits: tuple[str, ...]
+    compression: Compression
 
 
 def function_unit_dsp(lanes: int) -> int:
@@ -59,8 +66,13 @@ def default_engine(target: TargetCard) -> EngineSpec:
     return EngineSpec("tree", "dsp_packed" if target.dsp_variant == "dsp48e2" else "mac")
 
 
-def plan(card: ModelCard, target: TargetCard, engine: EngineSpec) -> Plan:
-    """Choose the shape of the core.
+def plan(
+    card: ModelCard,
+    target: TargetCard,
+    engine: EngineSpec,
+    compression: Compression | None = None,
+) -> Plan:
+    """Choose the shape of the core; weights are stored as ``compression`` says, as int8 if it is None.
 
     The most products a cycle win; among equals, the shape whose engine takes weights at least twice as fast as
     memory delivers them (it catches up after softmax and norms, so that decoding stays bound by memory), then
@@ -86,9 +98,10 @@ def plan(card: ModelCard, target: TargetCard, engine: EngineSpec) -> Plan:
             f"engine {engine}: dsp_packed needs multipliers of 27 x 18 bits (DSP48E2, DSP58), {target.name} has "
             f"{target.dsp_kind}; use {engine.array}:mac"
         )
+    asked = compression or Compression()
     reasons: tuple[str, ...] = ()
     for tokens, lanes in _shapes(card, target, engine):
-        memory = _memory(card, target, lanes)
+        memory = _memory(card, target, lanes, asked)
         have = target.memory.bytes_per_port
         if memory.bytes_per_port > have:
             raise DesignError(
@@ -96,9 +109,9 @@ def plan(card: ModelCard, target: TargetCard, engine: EngineSpec) -> Plan:
                 f"{memory.ports} memory ports, there are {have:,} ({memory.bytes_per_port - have:,} too many); "
                 f"{_what_fits(target)}"
             )
-        config, missing = _config(card, target, engine, tokens, lanes, memory)
+        config, missing = _config(card, target, engine, tokens, lanes, memory, asked)
         if not missing:
-            return Plan(config, memory, _limits(card, target, config))
+            return Plan(config, memory, _limits(card, target, config), asked)
         reasons = reasons or missing
     raise DesignError(
         f"{card.name} does not fit {target.name}: {'; '.join(reasons)}; give a smaller engine by --engine, "
@@ -194,9 +207,13 @@ def _fits(engine: Engine, target: TargetCard) -> bool:
     )
 
 
-def _memory(card: ModelCard, target: TargetCard, lanes: int) -> MemoryMap:
-    ports = _ports(target, lanes)
-    return memory_map(card, lanes=lanes, ports=ports, port_bytes=target.memory.port_bits // 8)
+def _memory(
+    card: ModelCard, target: TargetCard, lanes: int, compression: Compression | None = None
+) -> MemoryMap:
+    return memory_map(
+        card, lanes=lanes, ports=_ports(target, lanes), port_bytes=target.memory.port_bits // 8,
+        compression=compression,
+    )  # fmt: skip
 
 
 def _what_fits(target: TargetCard) -> str:
@@ -227,10 +244,22 @@ def _config(
     tokens: int,
     lanes: int,
     memory: MemoryMap,
+    compression: Compression,
 ) -> tuple[CoreConfig, tuple[str, ...]]:
     """The core with the longest pass and the largest buffers that fit, or what the smallest one lacks."""
     context_beats = -(-card.context // lanes) * (card.head_size // lanes)
-    longest = max(card.width, card.ffn) // lanes
+    form = compression.stream
+    stream = stream_shape(form, lanes, memory.stripe_bytes)
+    times = {name: terms(compression.of(name), form, name) for name in (*LINEARS, "lm_head")}
+    beats = max(
+        n * (card.ffn if name == "fc2" else card.width) // lanes for name, n in times.items()
+    )
+    longest = -(-beats // stream.row_beats)  # rows of the weight stream
+    least = (
+        64
+        if stream.row_beats == 1
+        else max(RING_WORDS // stream.row_stripes, 4 * stream.period_rows)
+    )
 
     def config(chunk: int, thrift: tuple[int, int, int], style: str) -> CoreConfig:
         share, tiles, heads = thrift
@@ -241,12 +270,15 @@ def _config(
             width=card.width, heads=card.heads, head_size=card.head_size, ffn=card.ffn,
             vocabulary=card.vocabulary, context=card.context, layers=card.layers,
             chunk=chunk, slots=SLOTS // share, ports=memory.ports, port_bytes=memory.port_bytes, buffer_style=style,
-            w_depth=_power_of_two(max(tiles * (longest + 1), 64)),
+            w_depth=_power_of_two(max(tiles * (longest + 1), least)),
             k_depth=_power_of_two(held), v_depth=_power_of_two(held),
             tokens_at=memory.tokens, weights_at=memory.weights, layer_stripes=memory.layer_stripes,
             head_at=memory.head, head_stripes=memory.head_stripes, wte_at=memory.wte, wpe_at=memory.wpe,
             row_stripes=memory.row_stripes, k_at=memory.k, v_at=memory.v,
             kv_layer_stripes=memory.kv_layer_stripes, kv_head_stripes=memory.kv_head_stripes,
+            w_bits=stream.bits, w_group=stream.group, w_n=stream.n, w_m=stream.m, w_share=stream.share,
+            w_position_bits=stream.position_bits,
+            w_terms=tuple((name, n) for name, n in times.items() if n > 1),
         )  # fmt: skip
 
     longest_pass = min(CHUNK, -(-card.context // tokens) * tokens)

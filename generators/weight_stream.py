@@ -284,4 +284,4 @@ def _unpack(packed: Bytes, bits: int) -> NDArray[np.uint8]:
         return packed
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     parts = (packed[..., None] >> shifts) & ((1 << bits) - 1)
-    return parts.reshape(len(packed), -1)
+    return parts.astype(np.uint8).reshape(len(packed), -1)

@@ -17,6 +17,7 @@ from designs.progress import Progress
 from designs.quantised import QuantModel, Ranges
 from designs.tokenizer import HuggingFaceTokenizer, Tokenizer, check_ids, tokenizer_for
 from designs.transformer import weight_shapes
+from generators.compress import Compression
 from generators.image import write_image
 from generators.quantise import check_activation, quantise
 
@@ -123,6 +124,7 @@ def quantise_checkpoint(
     observe: ObserveRanges,
     progress: Progress,
     seed: int = 0,
+    compression: Compression | None = None,
 ) -> Quantised:
     """Load, check, calibrate on ``text``, quantise.
 
@@ -133,6 +135,7 @@ def quantise_checkpoint(
     text : to calibrate on, if there is a tokenizer; else random tokens from ``seed``
     observe : runs the float model
     progress : told of the steps
+    compression : how weights are stored; int8 if None
 
     Raises
     ------
@@ -147,8 +150,10 @@ def quantise_checkpoint(
         tokens, calibration = calibration_tokens(card, tokenizer, text, seed)
         step.detail = str(calibration)
         ranges = observe(weights, card, tokens, progress=progress.advance)
-    with progress.step("quantise", "int8 weights and activations"):
-        model = quantise(weights, card, ranges, progress=progress.advance)
+    asked = compression or Compression()
+    name = "int8 weights" if asked == Compression() else f"weights {asked}"
+    with progress.step("quantise", f"{name}, int8 activations"):
+        model = quantise(weights, card, ranges, compression=asked, progress=progress.advance)
     return Quantised(model, calibration, tokenizer)
 
 

@@ -44,6 +44,7 @@ def run_random_layers(
         If `out` is not a build, or has fewer layers, or the tokens do not fit its context.
     """
     from designs.errors import DesignError
+    from generators.compress import Compression
     from generators.image import write_image
     from generators.quantise import random_quantised
     from sim.built import load
@@ -58,7 +59,7 @@ def run_random_layers(
         length,
         past,
         seed,
-        model=random_quantised(built.card, seed, layers),
+        model=random_quantised(built.card, seed, layers, Compression.from_dict(built.compression)),
         write_image=write_image,
         waves=waves,
         progress=progress,

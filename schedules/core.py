@@ -81,16 +81,27 @@ def phase_bytes(machine: Machine, what: Role, shape: Pass) -> int:
     task = what.task
     if what.kind == "embed":
         return shape.tokens * (2 * machine.row_stripes + (shape.tokens > 1)) * machine.stripe_bytes
-    if what.kind == "norm":
-        return (1 + machine.norm_parameters) * machine.beat_bytes
-    if what.kind == "product":
-        tiles = -(-size_value(task.n, shape.tokens, shape.past) // machine.lanes)
-        words = -(-size_value(task.k, shape.tokens, shape.past) // machine.lanes)
-        headers = -(-tiles // machine.header_tiles) + (what.result == GATED)
-        return (tiles * words + headers) * machine.beat_bytes
+    weights = machine.stream_bytes(stream_beats(machine, what))
+    if what.kind != "attention":
+        return weights
     chunks = -(-(shape.past + shape.tokens) // machine.lanes)
     head = -(-size_value(task.k, 1, 0) // machine.lanes)
-    return (2 * task.heads * chunks * head + 2) * machine.beat_bytes
+    return 2 * task.heads * chunks * head * machine.beat_bytes + weights
+
+
+def stream_beats(machine: Machine, what: Role) -> int:
+    """Beats of the weight stream that one run of a phase takes, whole rows of them."""
+    task, row = what.task, machine.stream_row
+    if what.kind == "embed":
+        return 0
+    if what.kind == "norm":
+        return row * (1 + machine.norm_parameters)
+    if what.kind == "attention":
+        return 2 * row
+    tiles = -(-size_value(task.n, 1) // machine.lanes)
+    words = -(-size_value(task.k, 1) // machine.lanes) * machine.terms(task.name)
+    headers = -(-tiles // machine.header_tiles) + (what.result == GATED)
+    return row * headers + -(-tiles * words // row) * row
 
 
 class Core:
@@ -121,6 +132,7 @@ class Core:
         self._heads = attention[0].heads if attention else 0
         self._head_words = -(-size_value(attention[0].k, 1) // machine.lanes) if attention else 0
         self._starved = self._beats = 0
+        self._fed = 0  # the last tile of weights was
         # When something is over: the feeder is idle, everything fed has been written, ...
         self._idle = self._drained = self._norm = self._embedded = self._result = 0
         self._next = {"w": 0, "k": 0, "v": 0, "e": 0}  # beats taken of each ring
@@ -157,25 +169,18 @@ class Core:
 
     def _ask_weights(self, shapes: Sequence[tuple[Pass, bool]]) -> None:
         """Descriptors of the weight stream: the layers and the head of every pass."""
-        cycle, words = 1, self._m.beat_words
+        cycle, m = 1, self._m
         for shape, _ in shapes:
             for answer in (False, True):
-                beats = sum(
-                    self._repeats[s.name] * self._stream_beats(r)
+                periods = sum(
+                    self._repeats[s.name]
+                    * -(-sum(stream_beats(m, r) for _, r in self._steps[s.name]) // m.stream_period)
                     for s in self._sections
                     if s.answer == answer
-                    for _, r in self._steps[s.name]
                 )
                 if not answer or shape.answer:
-                    self._port.read("w", cycle, 0, beats * words)
+                    self._port.read("w", cycle, 0, periods * m.period_words)
                     cycle += 1
-
-    def _stream_beats(self, what: Role) -> int:
-        if what.kind == "embed":
-            return 0
-        if what.kind == "attention":
-            return 2
-        return phase_bytes(self._m, what, Pass(1)) // self._m.beat_bytes
 
     def _pass(
         self, shape: Pass, is_prompt: bool, began: int, may: int, *, final: bool
@@ -194,6 +199,7 @@ class Core:
                     current = (phase.id, start if current else began, self._beats, self._starved)
                     self._start(phase, what, shape, is_prompt, start)
                     may = start + 1
+                self._release("w", self._fed, -self._next["w"] % self._m.stream_period)
                 if section.name == self._loop:
                     # One more state: the next layer, or the end of the pass.
                     may = max(may, self._quiet()) + 1
@@ -251,13 +257,13 @@ class Core:
         self._port.release(ring, cycle, beats)
 
     def _other(self, cycle: int) -> int:
-        """Take a beat of the weight stream that is not for the engine; the cycle of its issue."""
+        """Take a row of the weight stream that is not for the engine; the cycle of its issue."""
         cycle = max(cycle, self._rows.held)
         arrived = self._arrived("w", 0)
         if arrived > cycle:
             self._starved += arrived - cycle
             cycle = arrived
-        self._release("w", cycle)
+        self._release("w", cycle, self._m.stream_row)
         self._rows.held = cycle + 1
         return cycle
 
@@ -325,7 +331,7 @@ class Core:
         """Tile by tile of outputs, each for every group of tokens; weights stay until the last group used them."""
         m, task = self._m, what.task
         rows = size_value(task.m, shape.tokens, shape.past)
-        words = -(-size_value(task.k, shape.tokens, shape.past) // m.lanes)
+        words = -(-size_value(task.k, shape.tokens, shape.past) // m.lanes) * m.terms(task.name)
         tiles = -(-size_value(task.n, shape.tokens, shape.past) // m.lanes)
         groups = [min(m.tokens, rows - g) for g in range(0, rows, m.tokens)]
         cycle = start + 1
@@ -347,7 +353,9 @@ class Core:
                 cycle = issued + 1
                 g += count
                 if g == len(groups):
-                    self._release("w", issued, words)
+                    pad = -(self._next["w"] + words) % m.stream_row if n == tiles - 1 else 0
+                    self._release("w", issued, words + pad)
+                    self._fed = issued
                 self._drain(what, shape, g - 1, groups[g - 1], ends and g == len(groups))
         self._idle = cycle
 

@@ -64,6 +64,10 @@ class Machine:
     argmax_latency : from the last row of logits to the result.
     embed_words : words of ``lanes`` elements in a stripe of an embedding row.
     row_stripes : stripes of an embedding row.
+    stream_row, stream_period : beats of weights whose values take as many bytes as an uncompressed beat, and beats
+        of a period, at whose end layers end.
+    stream_side : words of a port in a period that come before its values.
+    stream_terms : beats of weights for an engine step of a matrix, by phase; 1 if not named.
     """
 
     array: str
@@ -103,6 +107,10 @@ class Machine:
     argmax_latency: int
     embed_words: int
     row_stripes: int
+    stream_row: int = 1
+    stream_period: int = 1
+    stream_side: int = 0
+    stream_terms: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         for name in (
@@ -148,6 +156,19 @@ class Machine:
     def beat_words(self) -> int:
         """Words of a port in a beat."""
         return self.beat_bytes // self.stripe_bytes
+
+    @property
+    def period_words(self) -> int:
+        """Words of a port in a period of the weight stream."""
+        return self.stream_side + self.stream_period // self.stream_row * self.beat_words
+
+    def stream_bytes(self, beats: int) -> int:
+        """Bytes of beats of weights, with their share of what comes before the values."""
+        return -(-beats * self.period_words * self.stripe_bytes // self.stream_period)
+
+    def terms(self, phase: str) -> int:
+        """Beats of weights for an engine step of a phase."""
+        return dict(self.stream_terms).get(phase, 1)
 
     @property
     def bytes_per_cycle(self) -> Fraction:

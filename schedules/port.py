@@ -29,6 +29,8 @@ class _Client:
 
     shape: ReadClient
     words_per_beat: int
+    period: int  # words of beats that come and are released together
+    side: int  # of these, words before the first beat
     room: int
     queue: int  # cycles from a descriptor's transfer until its first burst may be requested
     descriptors: deque[tuple[int, int, int]] = field(
@@ -38,6 +40,17 @@ class _Client:
     offered: int = 0  # the cutter has the next burst from then on
     received: int = 0
     beats: list[int] = field(default_factory=list)  # cycle of the last word of every beat
+
+    def ends(self, words: int) -> Sequence[int]:
+        """Which of the next words, counted from 0, are the last ones of a beat."""
+        each, start = self.words_per_beat, self.received % self.period
+        if not self.side:
+            return range(-self.received % each or each, words + 1, each)
+        return [
+            word
+            for word in range(1, words + 1)
+            if (at := (start + word - 1) % self.period - self.side) >= 0 and at % each == each - 1
+        ]
 
     def burst(self) -> int:
         """Words of the next burst."""
@@ -85,10 +98,16 @@ class Port:
         per_beat = machine.beat_words
         self._clients = {
             name: _Client(
-                shape, 1 if name == "e" else per_beat, shape.words, machine.request_latency - 1
+                shape,
+                1 if name == "e" else per_beat,
+                machine.period_words if name == "w" else per_beat,
+                machine.stream_side if name == "w" else 0,
+                shape.words,
+                machine.request_latency - 1,
             )
             for name, shape in machine.clients
         }
+        self._row, self._in_period, self._rest = machine.stream_row, machine.stream_period, 0
         self._now = 0  # every request before this cycle has been made
         self._asked = 0  # words requested
         self._spans: deque[tuple[int, int, int]] = (
@@ -126,9 +145,14 @@ class Port:
             self._clients[client].descriptors.append((cycle, word, words))
 
     def release(self, client: str, cycle: int, beats: int = 1) -> None:
-        """Beats (words of ``e``) are no longer needed."""
+        """Beats (words of ``e``) are no longer needed; of ``w``, room is made by whole periods."""
         c = self._clients[client]
-        c.releases.append((cycle, beats * c.words_per_beat))
+        words = beats * c.words_per_beat
+        if client == "w":
+            periods, self._rest = divmod(self._rest + beats, self._in_period)
+            words = periods * c.period
+        if words:
+            c.releases.append((cycle, words))
 
     def arrival(self, client: str, beat: int) -> int:
         """The cycle in which the last word of a beat is transferred.
@@ -139,6 +163,8 @@ class Port:
             If it never is: nobody asks for it, or its room is never freed.
         """
         beats = self._clients[client].beats
+        if client == "w":
+            beat //= self._row
         while len(beats) <= beat:
             if not self._advance(NEVER):
                 raise ScheduleError(
@@ -262,14 +288,11 @@ class Port:
             self._settle(port, earliest - 1 - self._machine.memory_latency)
         start = self._next = max(self._next, earliest * scale, self._paused * scale)
         first, last = -(-start // scale), -(-(start + (words - 1) * period) // scale)
-        per_beat = client.words_per_beat
-        missing = -client.received % per_beat or per_beat
         if scale == period:
-            client.beats.extend(range(first + missing - 1, first + words, per_beat))
+            client.beats.extend(first + word - 1 for word in client.ends(words))
         else:
             client.beats.extend(
-                -(-(start + (word - 1) * period) // scale)
-                for word in range(missing, words + 1, per_beat)
+                -(-(start + (word - 1) * period) // scale) for word in client.ends(words)
             )
         self._next += words * period
         client.received += words

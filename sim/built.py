@@ -52,6 +52,7 @@ class Built:
     counters : offset by name, of what is only read.
     card : the model.
     phases : the names that the probes' ``phase`` indexes.
+    compression : how weights are stored, as ``generators.compress`` wrote it down.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Built:
     counters: dict[str, int]
     card: ModelCard
     phases: tuple[str, ...]
+    compression: dict[str, Any]
 
     @property
     def rtl(self) -> list[Path]:
@@ -136,4 +138,5 @@ def _built(out: Path, data: dict[str, Any]) -> Built:
         counters=dict(data.get("counters", {})),
         card=ModelCard.model_validate(data["model"]),
         phases=tuple(data["phases"]),
+        compression=dict(data["compression"]),
     )

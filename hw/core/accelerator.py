@@ -87,6 +87,7 @@ class Accelerator(Unit):
         drain = place(m, "drain", Drain(c, acc_bits=engine.acc_bits))
         memory = place(m, "memory", OperandMemory(
             StripedMemory(ports=c.ports, shape=c.port_shape), lanes=c.lanes, stripe_bytes=c.stripe_bytes,
+            stream=c.stream,
         ))  # fmt: skip
         activations = place(m, "activations", BankedBuffer(
             banks=c.tokens, depth=c.activation_depth, width=8 * c.lanes, style=c.buffer_style,
@@ -201,7 +202,7 @@ class Accelerator(Unit):
     def _headers(self, m, feeder, drain, softmax, memory) -> None:
         """Words of the weight stream that are not weights: tile headers and constants."""
         c = self._config
-        beat = memory.beat
+        beat = memory.row if c.stream.compressed else memory.beat
         headers = place(m, "headers", HeaderBuffers(
             buffers=header_buffers(c), tiles=c.header_tiles, lanes=c.lanes, beat_bytes=c.beat_bytes,
         ))  # fmt: skip
@@ -229,7 +230,7 @@ class Accelerator(Unit):
             width=c.width, lanes=c.lanes, rows_bits=(c.chunk - 1).bit_length() or 1,
             beat_bytes=c.beat_bytes,
         ))  # fmt: skip
-        beat = memory.beat
+        beat = memory.row if c.stream.compressed else memory.beat
         here = feeder.beat_valid
         parameter = here & (feeder.beat.kind == Beat.NORM_PARAMETER)
         m.d.comb += [

@@ -1,8 +1,10 @@
 """Integers that shape a core: lanes, buffer sizes, the network's dimensions, where things lie in memory."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
-from hw.memory.port import PortShape
+from hw.core.weights import WeightStream
+from hw.memory.port import PortShape, SidePlane, SideShape
 
 __all__ = ["CoreConfig"]
 
@@ -25,7 +27,10 @@ class CoreConfig:
     chunk : most tokens of a pass, a multiple of ``tokens``
     slots : attention items in flight, a power of two
     ports, port_bytes : memory ports
-    w_depth, k_depth, v_depth : beats held by each ring, powers of two
+    w_depth, k_depth, v_depth : beats held by each ring, powers of two; of compressed weights: rows
+    w_bits, w_group, w_n, w_m, w_share, w_position_bits : format of the weight stream
+        (:class:`hw.core.weights.WeightStream`)
+    w_terms : beats of the stream for one engine step of weights, by matrix (``lm_head``), 1 if not named
     tokens_at, weights_at, layer_stripes, head_at, head_stripes, wte_at, wpe_at, row_stripes, k_at, v_at,
     kv_layer_stripes, kv_head_stripes : the memory map, in stripes
     """
@@ -63,8 +68,19 @@ class CoreConfig:
     v_at: int
     kv_layer_stripes: int
     kv_head_stripes: int
+    w_bits: int = 8
+    w_group: int = 0
+    w_n: int = 1
+    w_m: int = 1
+    w_share: int = 1
+    w_position_bits: int = 0
+    w_terms: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "w_terms", tuple((name, n) for name, n in self.w_terms))
+        for name, n in self.w_terms:
+            if not _power_of_two(n):
+                raise ValueError(f"terms of {name} must be a power of two, not {n!r}")
         for name, least in (
             ("tokens", 1),
             ("lanes", 8),
@@ -104,7 +120,7 @@ class CoreConfig:
         # A reader waits for the last beat of a tile (of a head's keys) while it holds the others.
         window = self.port_shape.window
         for ring, what, need in (
-            ("w", "the longest tile", max(self.width_words, self.ffn_words)),
+            ("w", "the longest tile", -(-self.longest_tile // self.stream.row_beats)),
             ("k", "one head's context", self.context_beats),
             ("v", "one head's context", self.context_beats),
         ):
@@ -115,6 +131,49 @@ class CoreConfig:
                 )
 
     @property
+    def stream(self) -> WeightStream:
+        """Sizes of the weight stream."""
+        return WeightStream(
+            lanes=self.lanes,
+            stripe_bytes=self.stripe_bytes,
+            bits=self.w_bits,
+            group=self.w_group,
+            n=self.w_n,
+            m=self.w_m,
+            share=self.w_share,
+            position_bits=self.w_position_bits,
+        )
+
+    def terms(self, matrix: str) -> int:
+        """Beats of the weight stream for one engine step of a matrix."""
+        return dict(self.w_terms).get(matrix, 1)
+
+    @property
+    def longest_tile(self) -> int:
+        """Most beats of the weight stream that a tile may take."""
+        longest = max(self.width_words, self.ffn_words)
+        return max(
+            longest,
+            *(
+                n * (self.ffn_words if name == "fc2" else self.width_words)
+                for name, n in self.w_terms
+            ),
+            1,
+        )
+
+    @property
+    def side(self) -> SideShape | None:
+        """What travels beside the values of the weight stream."""
+        stream, planes = self.stream, []
+        for name, size, stripes in (
+            ("f", stream.factor_bytes, stream.factor_stripes),
+            ("i", stream.index_bytes, stream.index_stripes),
+        ):
+            if size:
+                planes.append(SidePlane(name, stripes, max(1, size // self.stripe_bytes)))
+        return SideShape(stream.period_rows, tuple(planes)) if planes else None
+
+    @property
     def port_shape(self) -> PortShape:
         """Sizes of a memory port."""
         return PortShape(
@@ -123,6 +182,7 @@ class CoreConfig:
             w_depth=self.w_depth,
             k_depth=self.k_depth,
             v_depth=self.v_depth,
+            side=self.side,
         )
 
     @property
@@ -201,5 +261,5 @@ class CoreConfig:
     def activation_depth(self) -> int:
         return self.groups * (self.width_words + max(2 * self.width_words, self.ffn_words))
 
-    def to_dict(self) -> dict[str, int | str]:
+    def to_dict(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}

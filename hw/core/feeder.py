@@ -73,7 +73,8 @@ class Feeder(Unit):
     step : ``In(stream.Signature(step_layout(config)))``
     length, past : tokens of the pass and tokens before it; stable during a pass
     busy : a step is being played
-    w_*, k_*, v_* : consumer side of the rings (``hw.memory``)
+    w_*, k_*, v_* : consumer side of the rings (``hw.memory``); ``w_index`` and ``w_count`` are of beats of
+        the weight stream (:class:`hw.core.weights.WeightStream`), of which what is not a tile takes a row
     a_en, a_addr : read port of the activation buffer
     p_en, p_slot, p_chunk : read port of the softmax unit's probabilities
     beat_valid, beat_ready, beat : the word read in the cycle before
@@ -85,10 +86,12 @@ class Feeder(Unit):
 
     def __init__(self, config: CoreConfig) -> None:
         self._config = config
+        self._row_bits = (config.stream.row_beats - 1).bit_length()
         rings = {}
         for ring in "wkv":
+            bits = 16 + (self._row_bits if ring == "w" else 0)
             rings |= {
-                f"{ring}_index": Out(16), f"{ring}_en": Out(1), f"{ring}_ok": In(1),
+                f"{ring}_index": Out(bits), f"{ring}_en": Out(1), f"{ring}_ok": In(1),
                 f"{ring}_free": Out(1), f"{ring}_count": Out(16),
             }  # fmt: skip
         beats = -(-4 * config.width // config.beat_bytes)
@@ -124,6 +127,7 @@ class Feeder(Unit):
             {
                 "t": config.tokens, "w": config.lanes, "d": config.width, "h": config.heads,
                 "f": config.ffn, "c": config.context, "l": config.chunk, "s": config.slots,
+                **({"b": config.stream.row_beats} if config.stream.compressed else {}),
             },
         )  # fmt: skip
 
@@ -150,7 +154,11 @@ class Feeder(Unit):
                 m.d.sync += self.beat.eq(offered)
 
         # -- rings: the index of the next item, and which ring this beat reads
-        base = {ring: Signal(16, name=f"{ring}_base") for ring in "wkv"}
+        row, compressed = c.stream.row_beats, c.stream.compressed
+        base = {
+            ring: Signal(16 + (self._row_bits if ring == "w" else 0), name=f"{ring}_base")
+            for ring in "wkv"
+        }
         offset, source = Signal(16), Signal(Source)
         for ring, code in (("w", Source.WEIGHTS), ("k", Source.KEYS), ("v", Source.VALUES)):
             m.d.comb += [
@@ -259,24 +267,24 @@ class Feeder(Unit):
             with m.State("NORM CONSTANT"):
                 m.d.comb += [want.eq(1), offered_kind.eq(Beat.NORM_CONSTANT)]
                 with m.If(issue):
-                    m.d.comb += free("w", 1)
-                    m.d.sync += base["w"].eq(base["w"] + 1)
+                    m.d.comb += free("w", row)
+                    m.d.sync += base["w"].eq(base["w"] + row)
                     m.next = "NORM PARAMETERS"
 
             with m.State("NORM PARAMETERS"):
                 m.d.comb += [want.eq(1), offered_kind.eq(Beat.NORM_PARAMETER), offered.index.eq(k)]
                 m.d.comb += offered.last.eq(k == self._norm_beats - 1)
                 with m.If(issue):
-                    m.d.comb += free("w", 1)
-                    m.d.sync += [base["w"].eq(base["w"] + 1), k.eq(k + 1)]
+                    m.d.comb += free("w", row)
+                    m.d.sync += [base["w"].eq(base["w"] + row), k.eq(k + 1)]
                     with m.If(offered.last):
                         m.next = "IDLE"
 
             with m.State("CONSTANT"):
                 m.d.comb += [want.eq(1), offered_kind.eq(Beat.CONSTANT)]
                 with m.If(issue):
-                    m.d.comb += free("w", 1)
-                    m.d.sync += base["w"].eq(base["w"] + 1)
+                    m.d.comb += free("w", row)
+                    m.d.sync += base["w"].eq(base["w"] + row)
                     with m.If(step.op == Op.ATTENTION):
                         m.next = "ITEM"
                     with m.Else():
@@ -290,18 +298,23 @@ class Feeder(Unit):
                 ]
                 m.d.comb += self.waiting.eq(~header_room)
                 with m.If(issue):
-                    m.d.comb += free("w", 1)
-                    m.d.sync += [base["w"].eq(base["w"] + 1), buffer.eq(next_buffer), slice_.eq(0)]
+                    m.d.comb += free("w", row)
+                    m.d.sync += [
+                        base["w"].eq(base["w"] + row),
+                        buffer.eq(next_buffer),
+                        slice_.eq(0),
+                    ]
                     with m.If(step.op == Op.ATTENTION):
                         m.next = "CONSTANT"
                     with m.Else():
                         m.next = "TILE"
 
             with m.State("TILE"):
+                word = k >> step.terms if compressed else k
                 m.d.comb += [
                     want.eq(1), offset.eq(k), offered_kind.eq(Beat.ENGINE),
                     offered.first.eq(k == 0), offered.last.eq(last_k), offered.rows.eq(rows_of(g)),
-                    self.a_en.eq(issue), self.a_addr.eq(operand + k), last_beat.eq(last_k),
+                    self.a_en.eq(issue), self.a_addr.eq(operand + word), last_beat.eq(last_k),
                     tile.destination.eq(step.destination), tile.rows.eq(rows_of(g)),
                     tile.token.eq(g << token_bits), tile.address.eq(target + n), tile.chunk.eq(n),
                     tile.final.eq(last_n), tile.slice.eq(slice_),
@@ -314,10 +327,15 @@ class Feeder(Unit):
                             operand.eq(operand + step.source_stride), target.eq(target + step.target_stride),
                         ]  # fmt: skip
                         with m.If(last_g):
-                            m.d.comb += free("w", step.k_words)
+                            used = (
+                                step.k_words + Mux(last_n, step.pad, 0)
+                                if compressed
+                                else step.k_words
+                            )
+                            m.d.comb += free("w", used)
                             m.d.sync += [
                                 g.eq(0), operand.eq(step.source), target.eq(step.target), n.eq(n + 1),
-                                base["w"].eq(base["w"] + step.k_words), slice_.eq(slice_ + 1),
+                                base["w"].eq(base["w"] + used), slice_.eq(slice_ + 1),
                             ]  # fmt: skip
                             with m.If(last_n):
                                 m.next = "IDLE"

@@ -2,18 +2,24 @@
 
 from typing import Any
 
-from amaranth.lib import stream
+from amaranth.lib.stream import Signature as Stream
 from amaranth.lib.wiring import In, Out, Signature
 
+from hw.core.decoder import WeightDecoder
 from hw.core.feeder import Source
+from hw.core.weights import WeightStream
 from hw.memory import StripedMemory
 from hw.memory.port import RINGS, Release
 from hw.unit import TemplateUnit, Unit
 
 __all__ = ["OperandMemory"]
 
-Reader = Signature({"rd_index": Out(16), "ok": In(1), "rd_en": Out(1), "release": Out(Release)})
-"""A ring from the side of its reader, without the data, which all rings share."""
+
+def reader(index_bits: int = 16) -> Signature:
+    """A ring from the side of its reader, without the data, which all rings share."""
+    return Signature(
+        {"rd_index": Out(index_bits), "ok": In(1), "rd_en": Out(1), "release": Out(Release)}
+    )
 
 
 class OperandMemory(TemplateUnit):
@@ -22,6 +28,8 @@ class OperandMemory(TemplateUnit):
     A beat of values lies ``[position][feature]`` in memory; the engine wants ``[output][reduction]`` =
     ``[feature][position]``, so it is turned by wires. A template, because a simulator then turns only what is
     used, and because the wide wires stay out of Amaranth's netlist.
+
+    Compressed weights are decoded here; the reader of ring W counts their beats, and releases them one by one.
 
     Latency
     -------
@@ -32,19 +40,27 @@ class OperandMemory(TemplateUnit):
     memory : what is wrapped
     lanes : R = O
     stripe_bytes : of the memory
+    stream : the weight stream
 
     Members
     -------
     source : the ring that was read in the cycle before (:class:`hw.core.feeder.Source`)
     beat : ``lanes * lanes`` bytes
+    row : if weights are compressed: the row of the weight stream that was read, as it is
     words : stream of ``2 * lanes`` bytes; every stripe of the client E gives ``stripe_bytes / (2 * lanes)``
     w, k, v : the rings without their data; all other members are those of the memory
     """
 
     template = "core/operands.sv.j2"
 
-    def __init__(self, memory: StripedMemory, *, lanes: int, stripe_bytes: int) -> None:
+    def __init__(
+        self, memory: StripedMemory, *, lanes: int, stripe_bytes: int, stream: WeightStream
+    ) -> None:
         self._memory, self._lanes, self._stripe_bytes = memory, lanes, stripe_bytes
+        self._stream = stream
+        self._decoder = WeightDecoder(stream) if stream.compressed else None
+        row_bits = stream.row_beats.bit_length() - 1
+        readers = {ring: In(reader(16 + row_bits if ring == "w" else 16)) for ring in RINGS}
         kept = {
             name: member
             for name, member in memory.signature.members.items()
@@ -53,27 +69,41 @@ class OperandMemory(TemplateUnit):
         super().__init__(
             {
                 **kept,
-                **{ring: In(Reader) for ring in RINGS},
+                **readers,
                 "source": In(Source),
                 "beat": Out(8 * lanes * lanes),
-                "words": Out(stream.Signature(16 * lanes)),
+                **({"row": Out(8 * lanes * lanes)} if stream.compressed else {}),
+                "words": Out(Stream(16 * lanes)),
             },
-            {"l": lanes} | memory.key,
+            {"l": lanes} | memory.key | ({"int": stream.bits} if stream.compressed else {}),
         )
 
     def parts(self) -> list[Unit]:
-        return [self._memory]
+        return [self._memory] if self._decoder is None else [self._memory, self._decoder]
 
     def context(self) -> dict[str, Any]:
         inner = [name for name, _, _ in self._memory.ports()]
         words = self._stripe_bytes // (2 * self._lanes)
+        own: set[str] = set()
+        if self._decoder is not None:
+            own = {"w__rd_index", "w__release__valid", "w__release__count"}
+            own |= {name for name in inner if name.startswith(("w__f_", "w__i_"))}
         return {
             "header": [
                 {"name": name, "bits": len(value), "direction": "input" if is_input else "output"}
                 for name, value, is_input in self.ports()
             ],
             "memory": self._memory.module_name,
-            "passed": [n for n in inner if not n.endswith("__rd_data") and not n.startswith("e__")],
+            "passed": [
+                n
+                for n in inner
+                if not n.endswith("__rd_data") and not n.startswith("e__") and n not in own
+            ],
+            "stream": self._stream,
+            "decoder": "" if self._decoder is None else self._decoder.module_name,
+            "planes": self._planes(),
+            "period_bits": (self._stream.period_beats - 1).bit_length(),
+            "row_beat_bits": (self._stream.row_beats - 1).bit_length(),
             "rings": RINGS,
             "lanes": self._lanes,
             "beat_bits": 8 * self._lanes * self._lanes,
@@ -84,3 +114,26 @@ class OperandMemory(TemplateUnit):
             "is_keys": Source.KEYS.value,
             "is_values": Source.VALUES.value,
         }
+
+    def _planes(self) -> list[dict[str, Any]]:
+        """Beside the values: the bits of a beat and of a row of memory, and of the index of a row."""
+        ports = {name: len(value) for name, value, _ in self._memory.ports()}
+        s, found = self._stream, []
+        for name, called, size in (
+            ("f", "factors", s.factor_bytes),
+            ("i", "indices", s.index_bytes),
+        ):
+            if size:
+                row = ports[f"w__{name}_data"] // 8
+                beats = (row // size).bit_length() - 1
+                found.append(
+                    {
+                        "name": name,
+                        "called": called,
+                        "bits": 8 * size,
+                        "row_bits": 8 * row,
+                        "beat_bits": beats,
+                        "index_bits": ports[f"w__{name}_row"],
+                    }
+                )
+        return found

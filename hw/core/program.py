@@ -47,6 +47,8 @@ class Step:
     fetch : keys and values of the layer may be read once this step's are written
     constant : a constant header precedes the tiles
     k_words, n_tiles : reduction beats and output tiles (MATMUL)
+    terms : consecutive beats for the same word of the operand, a power of two
+    pad : beats of the weight stream behind the last tile, which nobody reads
     source, source_stride : first word and words per group of the operand in the activation buffer
     destination : where results go
     target, target_stride : first word and words per group of the result in the activation buffer
@@ -62,6 +64,8 @@ class Step:
     constant: bool = False
     k_words: int = 0
     n_tiles: int = 0
+    terms: int = 1
+    pad: int = 0
     source: int = 0
     source_stride: int = 0
     destination: Destination = Destination.ACTIVATION
@@ -91,19 +95,21 @@ class Program:
 def step_layout(config: CoreConfig) -> data.StructLayout:
     """Fields of a step in the program memory."""
     address = unsigned(max(1, (config.activation_depth - 1).bit_length()))
+    stream = {"terms": 2, "pad": 12} if config.stream.compressed else {}
     return data.StructLayout({
         "op": Op, "phase": 8, "wait": 1, "last_token": 1, "layer_end": 1, "fetch": 1, "constant": 1,
         "k_words": 12, "n_tiles": 16, "source": address, "source_stride": 12, "destination": Destination,
-        "target": address, "target_stride": 12,
+        "target": address, "target_stride": 12, **stream,
     })  # fmt: skip
 
 
-def encode(step: Step, phase: int) -> dict[int | str, Any]:
-    """Values of the fields of :func:`step_layout`."""
+def encode(step: Step, phase: int, config: CoreConfig) -> dict[int | str, Any]:
+    """Values of the fields of :func:`step_layout`; terms as a power of two."""
+    stream = {"terms": step.terms.bit_length() - 1, "pad": step.pad}
     return {
         "op": step.op, "phase": phase, "wait": step.wait, "last_token": step.last_token,
         "layer_end": step.layer_end, "fetch": step.fetch, "constant": step.constant,
         "k_words": step.k_words, "n_tiles": step.n_tiles, "source": step.source,
         "source_stride": step.source_stride, "destination": step.destination, "target": step.target,
-        "target_stride": step.target_stride,
+        "target_stride": step.target_stride, **(stream if config.stream.compressed else {}),
     }  # fmt: skip

@@ -62,7 +62,7 @@ class Sequencer(Unit):
         c, m = self._config, Module()
         layout, steps = step_layout(c), self._program.steps
         rom = Array(
-            data.View(layout, layout.const(encode(step, k)).as_value())
+            data.View(layout, layout.const(encode(step, k, c)).as_value())
             for k, step in enumerate(steps)
         )
         counter, following = Signal(range(len(steps))), Signal(range(len(steps)))

@@ -11,7 +11,7 @@ from hw.memory.buffers import Queue, RingMemory
 from hw.memory.burst import BurstCutter, Descriptor
 from hw.unit import Unit, place
 
-__all__ = ["MemoryPort", "PortShape", "Release", "write_layout"]
+__all__ = ["MemoryPort", "PortShape", "Release", "SidePlane", "SideShape", "write_layout"]
 
 PAGE = 4096
 """Bytes; no AXI burst crosses a multiple of it, and base addresses are multiples of it."""
@@ -25,6 +25,55 @@ Release = Signature({"valid": Out(1), "count": Out(16)})
 def write_layout(data_bytes: int) -> data.StructLayout:
     """One write: ``data`` to stripe ``stripe``, only the bytes whose strobe is set."""
     return data.StructLayout({"stripe": 32, "data": 8 * data_bytes, "strobe": data_bytes})
+
+
+@dataclass(frozen=True)
+class SidePlane:
+    """Words of one kind that come ahead of the beats of a period.
+
+    Parameters
+    ----------
+    name : a letter
+    stripes : words of a period
+    lanes : words of a row, which is read at once; divides ``stripes``
+    """
+
+    name: str
+    stripes: int
+    lanes: int
+
+    def __post_init__(self) -> None:
+        for what in ("stripes", "lanes"):
+            value = getattr(self, what)
+            if value < 1 or value & (value - 1):
+                raise ValueError(
+                    f"{what} of plane {self.name} must be a power of two, not {value!r}"
+                )
+
+
+@dataclass(frozen=True)
+class SideShape:
+    """What travels in ring W beside its beats: a period is the words of each plane, then ``beats`` beats.
+
+    Parameters
+    ----------
+    beats : of a period, a power of two
+    planes : what comes before them, in this order; at least one
+    """
+
+    beats: int
+    planes: tuple[SidePlane, ...]
+
+    def __post_init__(self) -> None:
+        if self.beats < 1 or self.beats & (self.beats - 1) or not self.planes:
+            raise ValueError(
+                f"A period must have a power of two of beats and a plane, not {self!r}"
+            )
+
+    @property
+    def key(self) -> dict[str, int | str]:
+        """The sizes as they appear in the name of a module."""
+        return {"q": self.beats, "": "".join(f"{p.name}{p.stripes}x{p.lanes}" for p in self.planes)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +92,7 @@ class PortShape:
         latency in cycles plus ``max_burst``
     writes : writes not acknowledged, a power of two
     descriptors : descriptors queued for each client, a power of two
+    side : what travels in ring W beside its beats, see :class:`SideShape`; None: nothing
 
     Raises
     ------
@@ -61,6 +111,7 @@ class PortShape:
     flight: int = 256
     writes: int = 16
     descriptors: int = 8
+    side: SideShape | None = None
 
     def __post_init__(self) -> None:
         most = {"port_bytes": 128} | {f"{name}_depth": 1 << 15 for name in "wkve"}
@@ -88,7 +139,25 @@ class PortShape:
     def capacity(self) -> dict[str, int]:
         """Words of the buffer of each read client, in the order of their priority."""
         rings = {name: self.depths[name] * self.beat_stripes for name in ("k", "v", "w")}
+        if self.side is not None:
+            rings["w"] = self.periods * self.period_stripes
         return {"e": self.e_depth} | rings
+
+    @property
+    def periods(self) -> int:
+        """Periods that ring W holds, if there is something beside its beats."""
+        return self.w_depth // self.side.beats if self.side is not None else 0
+
+    @property
+    def period_stripes(self) -> int:
+        """Words of a period of ring W."""
+        if self.side is None:
+            return self.beat_stripes
+        return sum(p.stripes for p in self.side.planes) + self.side.beats * self.beat_stripes
+
+    def side_rows(self, plane: SidePlane) -> int:
+        """Rows of the memory of a plane."""
+        return self.periods * plane.stripes // plane.lanes
 
     @property
     def limits(self) -> dict[str, int]:
@@ -102,10 +171,16 @@ class PortShape:
     @property
     def window(self) -> dict[str, int]:
         """Beats of each ring that a consumer may hold, waiting for the last of them."""
-        return {
+        found = {
             name: depth - -(-(self.limits[name] - 1) // self.beat_stripes)
             for name, depth in self.depths.items()
         }
+        if (
+            self.side is not None
+        ):  # whole periods are released, and the first may be held for its last beat
+            whole = (self.capacity["w"] - self.limits["w"] + 1) // self.period_stripes
+            found["w"] = max(0, whole - 1) * self.side.beats + 1
+        return found
 
     @property
     def key(self) -> dict[str, int | str]:
@@ -122,6 +197,7 @@ class PortShape:
             "f": self.flight,
             "a": self.writes,
             "d": self.descriptors,
+            **({} if self.side is None else self.side.key),
         }
 
 
@@ -138,6 +214,9 @@ class MemoryPort(Unit):
     from. Bursts stay within aligned blocks of ``shape.limits[client]`` words, at most a quarter of
     the ring: a consumer may therefore wait for a beat while it still holds up to
     ``shape.window[client]`` beats, this one included.
+
+    With ``shape.side`` the descriptors of W are of whole periods. The words of each plane go to a memory of
+    their own, and what is released are whole periods.
 
     Latency
     -------
@@ -160,7 +239,8 @@ class MemoryPort(Unit):
         What each client reads.
     w, k, v : ``Out(Signature)``
         A ring: ``written`` beats so far, modulo twice its depth, ``rd_en`` and ``rd_row`` to read a
-        row, ``rd_data`` one cycle later, ``release``.
+        row, ``rd_data`` one cycle later, ``release``. With ``shape.side``, W also has ``x_row`` and
+        ``x_data`` for every plane x, read at the same time, and ``release`` counts periods.
     e : ``Out(stream.Signature(8 * port_bytes))``
         Words of E.
     write : ``In(stream.Signature(write_layout(port_bytes)))``
@@ -178,7 +258,9 @@ class MemoryPort(Unit):
         self._shape = shape
         port_bits = 8 * shape.port_bytes
 
-        def ring(depth: int) -> Signature:
+        def ring(name: str) -> Signature:
+            depth = shape.depths[name]
+            planes = shape.side.planes if name == "w" and shape.side is not None else ()
             return Signature(
                 {
                     "written": Out(depth.bit_length()),
@@ -187,12 +269,14 @@ class MemoryPort(Unit):
                     "rd_data": Out(port_bits * shape.beat_stripes),
                     "release": In(Release),
                 }
+                | {f"{p.name}_row": In(range(shape.side_rows(p))) for p in planes}
+                | {f"{p.name}_data": Out(port_bits * p.lanes) for p in planes}
             )
 
         super().__init__(
             {"axi": Out(Axi4Signature(port_bits)), "base": In(64)}
             | {f"{name}_desc": In(stream.Signature(Descriptor)) for name in (*RINGS, "e")}
-            | {name: Out(ring(shape.depths[name])) for name in RINGS}
+            | {name: Out(ring(name)) for name in RINGS}
             | {
                 "e": Out(stream.Signature(port_bits)),
                 "write": In(stream.Signature(write_layout(shape.port_bytes))),
@@ -302,10 +386,45 @@ class MemoryPort(Unit):
         if name == "e":
             return self.e.valid & self.e.ready
         release, depth = getattr(self, name).release, self._shape.depths[name]
-        words = release.count[: depth.bit_length()] * self._shape.beat_stripes
+        each = self._shape.beat_stripes
+        if name == "w" and self._shape.side is not None:
+            depth, each = self._shape.periods, self._shape.period_stripes
+        words = release.count[: depth.bit_length()] * each
         return Mux(release.valid, words, 0)
 
+    def _beside(self, m: Module, word: Value, write: Value) -> Value:
+        """Store the words of planes; give whether a word is of a beat."""
+        side = self._shape.side
+        assert side is not None
+        at, ring, first = Signal(range(self._shape.period_stripes)), self.w, 0
+        with m.If(write):
+            m.d.sync += at.eq(Mux(at == self._shape.period_stripes - 1, 0, at + 1))
+        for plane in side.planes:
+            rows, lanes = self._shape.side_rows(plane), plane.lanes
+            memory = place(
+                m,
+                f"w_{plane.name}",
+                RingMemory(bits=8 * self._shape.port_bytes, lanes=lanes, depth=rows),
+            )
+            here, place_ = Signal(name=f"{plane.name}_here"), Signal(range(rows * lanes))
+            lane_bits = lanes.bit_length() - 1
+            m.d.comb += [
+                here.eq(write & (at >= first) & (at < first + plane.stripes)),
+                memory.wr_en.eq(here << place_[:lane_bits] if lane_bits else here),
+                memory.wr_row.eq(place_[lane_bits:]),
+                memory.wr_data.eq(word),
+                memory.rd_en.eq(ring.rd_en),
+                memory.rd_row.eq(getattr(ring, f"{plane.name}_row")),
+                getattr(ring, f"{plane.name}_data").eq(memory.rd_data),
+            ]
+            with m.If(here):
+                m.d.sync += place_.eq(place_ + 1)
+            first += plane.stripes
+        return write & (at >= first)
+
     def _ring(self, m: Module, name: str, word: Value, write: Value) -> None:
+        if name == "w" and self._shape.side is not None:
+            write = self._beside(m, word, write)
         ring, depth, lanes = getattr(self, name), self._shape.depths[name], self._shape.beat_stripes
         memory = place(
             m, f"{name}_ring", RingMemory(bits=8 * self._shape.port_bytes, lanes=lanes, depth=depth)

@@ -22,6 +22,7 @@ class RingSignature(Signature):
     Parameters
     ----------
     beat_bits : bits of a beat
+    planes : what is read beside a beat: bits of a row's index and of a row, by name
 
     Members
     -------
@@ -34,10 +35,12 @@ class RingSignature(Signature):
     rd_data : ``Out(beat_bits)``
         One cycle after ``rd_en``: the beat. Holds while ``rd_en`` is low.
     release : ``In(Release)``
-        The oldest ``count`` beats are no longer needed.
+        The oldest ``count`` beats are no longer needed; with planes, periods.
+    x_row, x_data : ``In``, ``Out``
+        Of every plane x: which row to read with the beat, and the row.
     """
 
-    def __init__(self, beat_bits: int) -> None:
+    def __init__(self, beat_bits: int, planes: dict[str, tuple[int, int]] | None = None) -> None:
         super().__init__(
             {
                 "rd_index": In(16),
@@ -46,6 +49,8 @@ class RingSignature(Signature):
                 "rd_data": Out(beat_bits),
                 "release": In(Release),
             }
+            | {f"{name}_row": In(row) for name, (row, _) in (planes or {}).items()}
+            | {f"{name}_data": Out(bits) for name, (_, bits) in (planes or {}).items()}
         )
 
 
@@ -96,11 +101,19 @@ class StripedMemory(TemplateUnit):
             raise ValueError(f"Memory must have at least 1 port, not {ports!r}")
         self._ports, self._shape, self._port = ports, shape, MemoryPort(shape)
         stripe_bits = 8 * ports * shape.port_bytes
+        self._planes = {
+            p.name: ((shape.side_rows(p) - 1).bit_length(), stripe_bits * p.lanes)
+            for p in (shape.side.planes if shape.side is not None else ())
+        }
+        planes = {"w": self._planes}
         super().__init__(
             {f"m_axi_g{p:02d}": Out(Axi4Signature(8 * shape.port_bytes)) for p in range(ports)}
             | {"base": In(64).array(ports)}
             | {f"{name}_desc": In(stream.Signature(Descriptor)) for name in (*RINGS, "e")}
-            | {name: Out(RingSignature(stripe_bits * shape.beat_stripes)) for name in RINGS}
+            | {
+                name: Out(RingSignature(stripe_bits * shape.beat_stripes, planes.get(name)))
+                for name in RINGS
+            }
             | {
                 "e": Out(stream.Signature(stripe_bits)),
                 "write": In(stream.Signature(write_layout(stripe_bits // 8))),
@@ -127,6 +140,10 @@ class StripedMemory(TemplateUnit):
             "ports": self._ports,
             "word_bits": 8 * self._shape.port_bytes,
             "lanes": self._shape.beat_stripes,
+            "planes": [
+                (p.name, p.lanes)
+                for p in (self._shape.side.planes if self._shape.side is not None else ())
+            ],
             "row_bits": {name: d.bit_length() - 1 for name, d in self._shape.depths.items()},
             "axi": list(self.axi(0).signature.members),
         }

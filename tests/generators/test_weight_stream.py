@@ -83,7 +83,7 @@ class TestRoundTrip:
         parts = list(split(weight, form, stream))
         assert len(parts) == terms(form, stream)
         found = [decode(encode(part, stream, shape, factor), shape) for part, factor in parts]
-        total = sum(f.astype(np.int64) for f in found)
+        total = np.sum([f.astype(np.int64) for f in found], axis=0)
         np.testing.assert_array_equal(total.transpose(0, 2, 1).reshape(128, 16), weight)
 
     @settings(max_examples=20, deadline=None)

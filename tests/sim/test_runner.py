@@ -97,6 +97,7 @@ def write_build(folder: Path) -> Path:
             "tokenizer": "bytes",
         },
         "phases": ["embed", "ln_1", "k", "v", "lm_head"],
+        "compression": {},
     }
     (folder / "design.json").write_text(json.dumps(design))
     return folder
