@@ -184,6 +184,7 @@ class Accelerator(Unit):
         ]
         m.d.comb += [
             memory.source.eq(feeder.beat.source),
+            *([memory.raw.eq(~is_engine)] if c.stream.compressed else []),
             engine.i.p.x.eq(
                 Mux(feeder.beat.source == Source.VALUES, self._probabilities, activations.r_data)
             ),
@@ -202,7 +203,7 @@ class Accelerator(Unit):
     def _headers(self, m, feeder, drain, softmax, memory) -> None:
         """Words of the weight stream that are not weights: tile headers and constants."""
         c = self._config
-        beat = memory.row if c.stream.compressed else memory.beat
+        beat = memory.beat
         headers = place(m, "headers", HeaderBuffers(
             buffers=header_buffers(c), tiles=c.header_tiles, lanes=c.lanes, beat_bytes=c.beat_bytes,
         ))  # fmt: skip
@@ -230,7 +231,7 @@ class Accelerator(Unit):
             width=c.width, lanes=c.lanes, rows_bits=(c.chunk - 1).bit_length() or 1,
             beat_bytes=c.beat_bytes,
         ))  # fmt: skip
-        beat = memory.row if c.stream.compressed else memory.beat
+        beat = memory.beat
         here = feeder.beat_valid
         parameter = here & (feeder.beat.kind == Beat.NORM_PARAMETER)
         m.d.comb += [

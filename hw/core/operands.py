@@ -46,7 +46,7 @@ class OperandMemory(TemplateUnit):
     -------
     source : the ring that was read in the cycle before (:class:`hw.core.feeder.Source`)
     beat : ``lanes * lanes`` bytes
-    row : if weights are compressed: the row of the weight stream that was read, as it is
+    raw : if weights are compressed: give the row of the weight stream that was read as it is
     words : stream of ``2 * lanes`` bytes; every stripe of the client E gives ``stripe_bytes / (2 * lanes)``
     w, k, v : the rings without their data; all other members are those of the memory
     """
@@ -72,7 +72,7 @@ class OperandMemory(TemplateUnit):
                 **readers,
                 "source": In(Source),
                 "beat": Out(8 * lanes * lanes),
-                **({"row": Out(8 * lanes * lanes)} if stream.compressed else {}),
+                **({"raw": In(1)} if stream.compressed else {}),
                 "words": Out(Stream(16 * lanes)),
             },
             {"l": lanes} | memory.key | ({"int": stream.bits} if stream.compressed else {}),

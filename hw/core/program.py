@@ -105,11 +105,13 @@ def step_layout(config: CoreConfig) -> data.StructLayout:
 
 def encode(step: Step, phase: int, config: CoreConfig) -> dict[int | str, Any]:
     """Values of the fields of :func:`step_layout`; terms as a power of two."""
-    stream = {"terms": step.terms.bit_length() - 1, "pad": step.pad}
+    stream: dict[int | str, Any] = {}
+    if config.stream.compressed:
+        stream = {"terms": step.terms.bit_length() - 1, "pad": step.pad}
     return {
         "op": step.op, "phase": phase, "wait": step.wait, "last_token": step.last_token,
         "layer_end": step.layer_end, "fetch": step.fetch, "constant": step.constant,
         "k_words": step.k_words, "n_tiles": step.n_tiles, "source": step.source,
         "source_stride": step.source_stride, "destination": step.destination, "target": step.target,
-        "target_stride": step.target_stride, **(stream if config.stream.compressed else {}),
+        "target_stride": step.target_stride, **stream,
     }  # fmt: skip

@@ -179,7 +179,7 @@ class PortShape:
             self.side is not None
         ):  # whole periods are released, and the first may be held for its last beat
             whole = (self.capacity["w"] - self.limits["w"] + 1) // self.period_stripes
-            found["w"] = max(0, whole - 1) * self.side.beats + 1
+            found["w"] = max(0, whole - 1) * self.side.beats
         return found
 
     @property

@@ -15,10 +15,13 @@ from designs import target
 from designs.cards import ModelCard
 from designs.progress import SilentProgress
 from designs.target import TargetCard
+from designs.weight_format import INT8, WeightFormat
 from generators import design, plan
+from generators.compress import Compression
 from generators.image import write_image
 from generators.machine import measure
 from generators.quantise import random_quantised
+from generators.weight_stream import stream_shape
 from hw.arrays import parse_engine
 from hw.core.config import CoreConfig
 from schedules.cycles import play as play_schedule
@@ -46,7 +49,26 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, int], str, int]] = {
         {"layers": 1, "width": 32, "heads": 4, "ffn": 64, "vocabulary": 33, "context": 32},
         {"ports": 2, "port_bits": 256}, "cube:mac:2x8x8", 8,
     ),
+    # Compressed weights, two of whose beats fill a stripe; three matrices that take two or four beats a step.
+    "packed": (
+        {"layers": 2, "width": 64, "heads": 2, "ffn": 128, "vocabulary": 50, "context": 48},
+        {"ports": 4, "port_bits": 256}, "tree:mac:2x16x16", 16,
+    ),
+    # Bits instead of positions, phases that end within a row.
+    "masks": (
+        {"layers": 2, "width": 48, "heads": 3, "ffn": 80, "vocabulary": 40, "context": 40},
+        {"ports": 2, "port_bits": 256}, "tree:mac:2x16x16", 8,
+    ),
 }  # fmt: skip
+
+SPARSE = WeightFormat(4, 32, 2, 4, 2)
+COMPRESSED = {
+    "packed": Compression(SPARSE, tensors={
+        "lm_head": INT8, "fc2": WeightFormat(4, 64), "q": WeightFormat(8, n=2, m=4, share=2),
+    }),
+    "masks": Compression(WeightFormat(8, n=8, m=16)),
+}  # fmt: skip
+"""How weights are stored, where it is not int8."""
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))
@@ -62,7 +84,7 @@ def built(request, tmp_path_factory) -> tuple[Path, ModelCard]:
         patch.setattr(plan, "SLOTS", 4)
         if request.param in ("one-row", "systolic"):  # rings that just hold what a reader needs
             patch.setattr(plan, "THRIFT", ((1, 2, 1),))
-        planned = plan.plan(card, board, parse_engine(engine))
+        planned = plan.plan(card, board, parse_engine(engine), COMPRESSED.get(request.param))
     assert planned.config.chunk == chunk
     design.write_design(folder, card, board, planned, SilentProgress())
     return folder, card
@@ -70,7 +92,7 @@ def built(request, tmp_path_factory) -> tuple[Path, ModelCard]:
 
 def play(built: tuple[Path, ModelCard], tokens: int, generate: int = 0, **options) -> run.SimResult:
     folder, card = built
-    model = random_quantised(card, seed=5)
+    model = random_quantised(card, seed=5, compression=COMPRESSED.get(card.name))
     layers = options.pop("layers", card.layers)
     return run.run_layers(
         folder, layers, tokens, options.pop("past", 0), seed=3,
@@ -136,13 +158,15 @@ class TestAccelerator:
             write_image(model, memory, path, layers, progress)
             data = bytearray(path.read_bytes())
             # The first tile of k, behind the norm's constant, its parameters and the tile's header.
-            beat = memory.beat_bytes
-            at = memory.weights * memory.stripe_bytes + beat * (2 + -(-4 * memory.width // beat))
-            data[at] ^= 0x40
+            stream = stream_shape(memory.weight_format, memory.lanes, memory.stripe_bytes)
+            period, row = divmod(2 + -(-4 * memory.width // stream.row_bytes), stream.period_rows)
+            stripe = period * stream.period_stripes + stream.side_stripes + row * stream.row_stripes
+            data[(memory.weights + stripe) * memory.stripe_bytes] ^= 0x40
             path.write_bytes(bytes(data))
 
         result = run.run_layers(
-            folder, 1, 9, 0, seed=3, model=random_quantised(card, seed=5), write_image=wrong
-        )
+            folder, 1, 9, 0, seed=3, write_image=wrong,
+            model=random_quantised(card, seed=5, compression=COMPRESSED.get(card.name)),
+        )  # fmt: skip
         assert not result.identical
         assert result.mismatch is not None and "h.0.k" in result.mismatch
