@@ -376,7 +376,7 @@ class TestMemoryMap:
     )
     def test_refuses(self, change: dict[str, int], message: str) -> None:
         with pytest.raises(DesignError, match=message):
-            memory_map(CARD, **{"lanes": 8, "ports": 2, "port_bytes": 32, **change})
+            lay_out(**{"lanes": 8, "ports": 2, "port_bytes": 32, **change})
 
     def test_refuses_a_feed_forward_width(self) -> None:
         card = CARD.model_copy(update={"ffn": 44})
