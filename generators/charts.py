@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Bar", "Dot", "Part", "Span", "gantt", "meters", "roofline", "stack"]
+__all__ = ["Bar", "Dot", "Part", "Span", "alone", "gantt", "meters", "roofline", "stack"]
 
 WIDTH = 920
 
@@ -254,3 +254,15 @@ def _number(value: float) -> str:
         if value < 1000:
             return f"{value:.4g} {prefix}"
     return f"{value:.4g} E"
+
+
+def alone(svg: str) -> str:
+    """A picture as a file of its own, with the colours that a page would give it."""
+    style = (
+        "svg { background: #ffffff; } text { font: 12px system-ui, 'Segoe UI', Roboto, Arial, sans-serif; } "
+        ".label { fill: #5b6570; } .strong { fill: #1b1f24; } .grid { stroke: #dde1e6; } "
+        ".engine { fill: #2563b8; } .memory { fill: #d0781a; } .pale { fill-opacity: .28; } "
+        ".compute { fill: #2563b8; } .latency { fill: #7d8590; }"
+    )
+    head, rest = svg.split(">", 1)
+    return f'{head} xmlns="http://www.w3.org/2000/svg">\n<style>{style}</style>{rest}\n'

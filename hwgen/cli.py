@@ -28,6 +28,7 @@ from hwgen.show import (
     show_engine,
     show_facts,
     show_perplexity,
+    show_plan,
     show_report,
     show_simulation,
     show_synthesis,
@@ -121,11 +122,16 @@ def _options(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="models|targets|engines")],
+    what: Annotated[str, typer.Argument(metavar="models|targets|engines|graphs")],
     verbose: Verbose = False,
 ) -> None:
-    """List the models, targets or engines that a build can name."""
-    lists = {"models": _list_models, "targets": _list_targets, "engines": _list_engines}
+    """List the models, targets or engines that a build can name, or the task graphs to schedule."""
+    lists = {
+        "models": _list_models,
+        "targets": _list_targets,
+        "engines": _list_engines,
+        "graphs": _list_graphs,
+    }
     if what not in lists:
         raise DesignError(catalogue.unknown("list", what, list(lists)))
     lists[what]()
@@ -189,6 +195,16 @@ def _list_engines() -> None:
     console.table(["engine", "encodings", "sparsity", "description"], rows)
     console.say("a shape may follow: tree:mac:2x64x64 is 2 token rows, 64 reduction, 64 outputs")
     console.say("an encoding may follow the element: cube:opt1.csd")
+
+
+def _list_graphs() -> None:
+    from designs.graph import list_graphs, load_graph
+
+    cards = [load_graph(name) for name in list_graphs()]
+    console.table(
+        ["graph", "tasks", "multiplications", "lanes", "what it is"],
+        [[c.name, len(c.tasks), c.macs, c.machine.lanes, c.description] for c in cards],
+    )
 
 
 @app.command()
@@ -505,6 +521,50 @@ def _periods(text: str | None) -> list[float]:
     if not all(0 < period < math.inf for period in periods):
         raise DesignError(f"--period {text} is not a list of ns such as 2.5,4")
     return periods
+
+
+@app.command()
+def schedule(
+    graph: Annotated[
+        str,
+        typer.Argument(metavar="GRAPH", help="A name of `hwgen list graphs`, or a card (.yaml)."),
+    ],
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy", "-p", help="optimal, sequential, dataflow, dataflow-sized or equal-cores."
+        ),
+    ] = "optimal",
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="Search for so long, on the solver's own clock.")
+    ] = 30.0,
+    seed: Seed = 0,
+    check: Annotated[
+        Path | None, typer.Option(help="Check this plan.yaml, which may be edited, instead.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for plan.yaml and gantt.svg.")
+    ] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Schedule the tasks of a kernel on the best machine of its lanes: shortest, and proven so."""
+    from designs.graph import load_graph
+    from generators import kernel
+    from schedules.optimal.solve import Effort
+
+    card = load_graph(graph)
+    if check is not None:
+        found = kernel.read_plan(check.read_text(encoding="utf-8"), card)
+    else:
+        with console.step("search") as step:
+            found = kernel.schedule(card, policy, Effort(seconds, seed))
+            plan = found.plan
+            step.detail = "proven optimal" if plan.proven else f"at least {plan.bound:,} cycles"
+    show_plan(console, card, found)
+    if out is not None:
+        kernel.write_plan(card, found, out)
+        console.say(f"wrote {out / 'plan.yaml'} and {out / 'gantt.svg'}")
 
 
 @app.command()

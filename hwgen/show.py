@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from hwgen.console import Console, duration, quantity
 
 if TYPE_CHECKING:
+    from designs.graph import GraphCard
     from generators.asic_build import AsicResult
     from generators.digit_statistics import Tally
+    from generators.kernel import KernelPlan
     from generators.report import Point, Report
     from generators.synth import SynthesisResult
     from hwgen.evaluate import DigitStatistics, Quality
@@ -270,3 +272,35 @@ def _percent(used: int, available: int) -> str:
     if not available:
         return "none there" if used else ""
     return f"{100 * used / available:.1f} %"
+
+
+def show_plan(console: Console, card: GraphCard, kernel: KernelPlan) -> None:
+    """Print when every task runs, what binds it, and the whole beside what others reached."""
+    from schedules.optimal.why import binds, waits
+
+    instance, plan, machine = kernel.instance(card), kernel.plan, card.machine
+    rows = []
+    for run in sorted(plan.runs, key=lambda r: (r.start, r.end)):
+        why = waits(instance, plan, run.task), binds(instance, plan, run.task)
+        rows.append([run.task, run.mode, run.start, run.end, *why])
+    console.table(["task", "mode", "start", "end", "starts after", "bound by"], rows)
+    console.say()
+    places = [
+        f"{p.tensor} to {p.to}: {p.place}{f' in {p.home}' if p.home else ''}" for p in plan.places
+    ]
+    use = card.macs / machine.lanes / plan.makespan
+    least = "proven optimal" if plan.proven else f"no plan has less than {plan.bound:,}"
+    cores = ", ".join(f"c{n} {size}" for n, size in enumerate(kernel.cores))
+    facts: list[tuple[str, object]] = [
+        ("cores", f"{cores} of {machine.granules} {machine.grow}, {machine.lanes} lanes in all"),
+        ("tensors", "; ".join(places)),
+        ("memory", f"{quantity(plan.offchip_bytes, 'B')} read and written"),
+        ("links", f"{plan.links} between units"),
+        ("cycles", f"{plan.makespan:,} predicted ({least}), lanes busy {use:.1%}"),
+    ]
+    if card.published is not None:
+        other = card.published
+        facts.append(
+            ("published", f"{other.cycles:,} ({other.source}), {other.cycles / plan.makespan:.2f}x")
+        )
+    console.facts(facts)

@@ -1,0 +1,297 @@
+"""Task-graph cards: a kernel of several tasks and the machine that it is scheduled for (designs/graphs/*.yaml)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from designs import catalogue
+from designs.errors import DesignError
+
+__all__ = ["GraphCard", "Product", "TaskCard", "list_graphs", "load_graph"]
+
+Shape = Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=3)]
+BYTES = {"i8": 1, "i16": 2}
+
+
+class TaskCard(BaseModel):
+    """One operation.
+
+    Parameters
+    ----------
+    op : str
+        ``matmul`` ``[m, k] @ [k, n]``, ``matmul_t`` ``[m, k] @ [n, k].T``, ``conv`` of ``[c, h, w]`` by a ``kernel``,
+        ``deconv`` (its transpose), ``softmax`` of rows, ``mul`` or ``add`` of two tensors.
+    inputs : list of str
+        Inputs, weights, or tasks, whose results bear their names.
+    kernel : [o, kh, kw], optional
+        Of ``conv`` and ``deconv``; its weights have no name.
+    padding : str
+        Of ``conv``: ``same`` or ``valid``.
+    then : list of str
+        What happens to the result on its way: ``relu``, ``silu``, ``sigmoid``, ``exp``, ``upsample2``, ``maxpool2``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    op: Literal["matmul", "matmul_t", "conv", "deconv", "softmax", "mul", "add"]
+    inputs: tuple[str, ...] = Field(min_length=1, max_length=2)
+    kernel: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    padding: Literal["same", "valid"] = "valid"
+    then: tuple[Literal["relu", "silu", "sigmoid", "exp", "upsample2", "maxpool2"], ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> TaskCard:
+        count = 1 if self.op in ("conv", "deconv", "softmax") else 2
+        if len(self.inputs) != count:
+            raise ValueError(f"{self.op} takes {count} inputs, not {len(self.inputs)}")
+        if (self.kernel is not None) != (self.op in ("conv", "deconv")):
+            raise ValueError("kernel is for conv and deconv, which must have it")
+        return self
+
+
+class MachineCard(BaseModel):
+    """Lanes, scratchpads and memory that a kernel may use.
+
+    Parameters
+    ----------
+    array : str
+        Of the engines.
+    tokens, reduce, outputs : int
+        Shape of all lanes together, as one engine.
+    grow : str
+        The dimension along which lanes are dealt out to cores.
+    cores : int
+        Into how many equal cores the authors divide the lanes.
+    sfu_lanes : int
+        Elements a cycle of the special function units.
+    spad_bytes, bank_bytes : int
+        All scratchpads together, dealt out with the lanes, and their granularity.
+    bytes_per_cycle, latency : int
+        Of the memory, all ports together.
+    reconf_cycles : int
+        From one task of a core to the next.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    array: str = "tree"
+    tokens: PositiveInt
+    reduce: PositiveInt
+    outputs: PositiveInt
+    grow: Literal["tokens", "outputs"] = "tokens"
+    cores: PositiveInt = 2
+    sfu_lanes: PositiveInt = 16
+    spad_bytes: PositiveInt
+    bank_bytes: PositiveInt = 4096
+    bytes_per_cycle: PositiveInt
+    latency: int = Field(default=64, ge=0)
+    reconf_cycles: int = Field(default=4, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> MachineCard:
+        if self.granules % self.cores:
+            raise ValueError(f"{self.grow} must be a multiple of cores, {self.cores}")
+        return self
+
+    @property
+    def granules(self) -> int:
+        """Pieces in which lanes are dealt out."""
+        return getattr(self, self.grow)
+
+    @property
+    def lanes(self) -> int:
+        """Multipliers of all cores."""
+        return self.tokens * self.reduce * self.outputs
+
+
+class Published(BaseModel):
+    """What others reached with the same lanes: cycles, and where that is written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cycles: PositiveInt
+    goal: PositiveInt
+    source: str
+
+
+@dataclass(frozen=True)
+class Product:
+    """A task as a product of matrices: ``m`` rows, ``k`` to sum, ``n`` outputs.
+
+    Of an image the rows are output channels and the outputs pixels. ``row`` is how many pixels make a row of the image
+    (0 for matrices), ``reach`` how many rows of the input a row of the result needs.
+    """
+
+    m: int
+    k: int
+    n: int
+    row: int = 0
+    reach: int = 1
+
+    @property
+    def macs(self) -> int:
+        """Multiplications."""
+        return self.m * self.k * self.n
+
+
+class GraphCard(BaseModel):
+    """A kernel: tensors given, tasks, and the machine.
+
+    Parameters
+    ----------
+    name, description : str
+        What the user calls it, and what it is.
+    dtype : str
+        Of all tensors.
+    inputs, weights : mapping of names to shapes
+        What is given; ``[rows, columns]`` or ``[channels, height, width]``.
+    tasks : mapping of names to TaskCard
+        In any order.
+    outputs : list of str
+        Tasks whose results are written to memory.
+    machine : MachineCard
+        What it may use.
+    published : optional
+        Figures to compare with.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        For names that are unknown or used twice, tasks that wait for each other, or shapes that do not chain.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    description: str = ""
+    dtype: Literal["i8", "i16"] = "i16"
+    inputs: dict[str, Shape]
+    weights: dict[str, Shape] = {}
+    tasks: dict[str, TaskCard] = Field(min_length=1)
+    outputs: tuple[str, ...] = Field(min_length=1)
+    machine: MachineCard
+    published: Published | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> GraphCard:
+        given = [*self.inputs, *self.weights, *self.tasks]
+        for name in given:
+            if given.count(name) > 1:
+                raise ValueError(f"{name} names more than one tensor")
+        for name in self.outputs:
+            if name not in self.tasks:
+                raise ValueError(catalogue.unknown("output", name, list(self.tasks)))
+        for name, task in self.tasks.items():
+            for tensor in task.inputs:
+                if tensor not in given:
+                    what = catalogue.unknown("tensor", tensor, given)
+                    raise ValueError(f"task {name}: {what}")
+        for name in self.order:
+            _ = self.shape(name)
+        return self
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Tasks, producers before consumers."""
+        left, done = list(self.tasks), []
+        while left:
+            ready = [n for n in left if not set(self.tasks[n].inputs) & set(left)]
+            if not ready:
+                raise ValueError(f"tasks {', '.join(left)} wait for each other in a cycle")
+            done += ready
+            left = [n for n in left if n not in ready]
+        return tuple(done)
+
+    def bytes(self, tensor: str) -> int:
+        """Bytes of a tensor."""
+        return math.prod(self.shape(tensor)) * BYTES[self.dtype]
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Shape of an input, a weight or a task's result."""
+        given = self.inputs.get(tensor) or self.weights.get(tensor)
+        if given is not None:
+            return given
+        shape = self._made(tensor)
+        for step in self.tasks[tensor].then:
+            if step in ("upsample2", "maxpool2"):
+                if len(shape) != 3:
+                    raise ValueError(
+                        f"task {tensor}: {step} needs an image [channels, height, width]"
+                    )
+                c, h, w = shape
+                shape = (c, h * 2, w * 2) if step == "upsample2" else (c, h // 2, w // 2)
+        return shape
+
+    def _made(self, name: str) -> tuple[int, ...]:
+        """Shape of a task's result before what happens to it on its way."""
+        task = self.tasks[name]
+        shapes = [self.shape(t) for t in task.inputs]
+        first = shapes[0]
+        wrong = f"task {name}: {task.op} cannot take {' and '.join(map(str, map(list, shapes)))}"
+        if task.op in ("matmul", "matmul_t"):
+            if len(first) != 2 or len(shapes[1]) != 2:
+                raise ValueError(f"{wrong}: it takes two matrices")
+            k, n = shapes[1] if task.op == "matmul" else shapes[1][::-1]
+            if first[1] != k:
+                raise ValueError(f"{wrong}: {first[1]} columns meet {k} rows")
+            return first[0], n
+        if task.kernel is not None:
+            if len(first) != 3:
+                raise ValueError(f"{wrong}: it takes an image [channels, height, width]")
+            o, kh, kw = task.kernel
+            _, h, w = first
+            if task.op == "deconv":
+                return o, h + kh - 1, w + kw - 1
+            if task.padding == "same":
+                return o, h, w
+            if kh > h or kw > w:
+                raise ValueError(f"{wrong}: the kernel {kh}x{kw} is larger than the image {h}x{w}")
+            return o, h - kh + 1, w - kw + 1
+        if task.op in ("mul", "add") and first != shapes[1]:
+            raise ValueError(f"{wrong}: their shapes differ")
+        return first
+
+    def product(self, name: str) -> Product | None:
+        """A task as a product of matrices; None if it is none."""
+        task = self.tasks[name]
+        if task.op in ("matmul", "matmul_t"):
+            (m, k), n = self.shape(task.inputs[0]), self._made(name)[1]
+            return Product(m, k, n)
+        if task.kernel is not None:
+            o, kh, kw = task.kernel
+            c = self.shape(task.inputs[0])[0]
+            _, h, w = self._made(name)
+            return Product(o, c * kh * kw, h * w, row=w, reach=kh)
+        return None
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of all tasks."""
+        return sum(p.macs for p in map(self.product, self.tasks) if p is not None)
+
+
+def list_graphs() -> list[str]:
+    """Return the names of all task-graph cards, sorted."""
+    return catalogue.names("graphs")
+
+
+def load_graph(name: str) -> GraphCard:
+    """Load a task-graph card by its name, or from a file that ends with ``.yaml``.
+
+    Raises
+    ------
+    DesignError
+        If there is no such card (with the nearest match), or its file is not a valid card.
+    """
+    from pathlib import Path
+
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise DesignError(f"task graph {name} does not exist")
+        return catalogue.load_file(path, GraphCard, name=path.stem)
+    return catalogue.load("graphs", "task graph", name, GraphCard)
