@@ -273,6 +273,7 @@ class TestBuild:
             "engine": "tree",
             "weights_from": Path("w"),
             "seed": 0,
+            "compression": None,
         }
         assert seen[1]["out"] == tmp_path
         assert seen[1]["seed"] == 7
