@@ -23,11 +23,13 @@ from designs.transformer import weight_shapes
 from generators import charts, resources
 from generators.asic_build import AsicResult
 from generators.files import write
+from generators.lower import program
 from generators.machine import measure
 from generators.plan import Plan
 from generators.synth import Resources, SynthesisResult
 from generators.weights import Calibration
 from hw.core.config import CoreConfig
+from hw.core.program import step_layout
 from schedules.cycles import Pass, bound, ideal, play
 from schedules.schedule import Schedule
 
@@ -234,6 +236,15 @@ class ResourceFacts(_Value):
     blocks: tuple[BlockFacts, ...]
 
 
+class ProgramFacts(_Value):
+    """The program in the core's memory: one for every prompt and context, whose lengths are registers."""
+
+    steps: int
+    bits_per_step: int
+    bytes: int
+    lengths: int
+
+
 class CalibrationFacts(_Value):
     """What the activations of the weights were calibrated on."""
 
@@ -265,6 +276,7 @@ class Report(_Value):
     clock_mhz: float
     chunk: int
     limits: tuple[str, ...]
+    program: ProgramFacts
     calibration: CalibrationFacts | None = None
     prefill: tuple[Point, ...]
     decode: tuple[Point, ...]
@@ -358,6 +370,7 @@ def make_report(
         clock_mhz=board.clock_mhz,
         chunk=c.chunk,
         limits=planned.limits,
+        program=_program(c, schedule),
         calibration=None if calibration is None else CalibrationFacts(**calibration.to_dict()),
         prefill=tuple(speed.prompt(n) for n in lengths),
         decode=tuple(speed.token(n) for n in lengths),
@@ -381,6 +394,13 @@ def make_report(
         resources=_estimated(c, board),
         files=tuple(files),
         build=BuildFacts(seconds=round(seconds, 2)),
+    )
+
+
+def _program(config: CoreConfig, schedule: Schedule) -> ProgramFacts:
+    steps, bits = len(program(schedule, config).steps), step_layout(config).size
+    return ProgramFacts(
+        steps=steps, bits_per_step=bits, bytes=-(-steps * bits // 8), lengths=config.context
     )
 
 

@@ -18,6 +18,7 @@ from generators.machine import measure
 from generators.plan import Plan, plan
 from generators.synth import ModuleResources, Resources, SynthesisResult
 from hw.arrays import parse_engine
+from hw.core.program import step_layout
 from schedules.cycles import Pass, play, predict
 from schedules.schedule import Schedule
 
@@ -46,6 +47,18 @@ def found(built: Path) -> report.Report:
 @pytest.fixture(scope="module")
 def schedule(built: Path) -> Schedule:
     return Schedule.from_yaml((built / "schedule.yaml").read_text())
+
+
+def test_one_program_serves_all_lengths(
+    found: report.Report, built: Path, planned: Plan, schedule: Schedule
+) -> None:
+    """Its steps are in the RTL's program memory; a few hundred bytes, whatever the context."""
+    design = json.loads((built / "design.json").read_text())
+    layout = step_layout(planned.config)
+    assert found.program.steps == len(design["phases"]) == len(schedule.phases)
+    assert found.program.bits_per_step == layout.size
+    assert found.program.bytes == -(-found.program.steps * layout.size // 8) < 1024
+    assert found.program.lengths == CARD.context
 
 
 class TestPoints:
