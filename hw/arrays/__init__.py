@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from hw.arrays.chain import ChainArray
 from hw.arrays.column import ColumnArray
 from hw.arrays.cube import CubeArray
 from hw.arrays.engine import (
@@ -31,8 +32,10 @@ __all__ = [
 
 ENGINES: dict[str, type[Engine]] = {
     cls.array: cls
-    for cls in (TreeArray, CubeArray, SystolicOsArray, SystolicWsArray, MatrixArray, ColumnArray)
-}
+    for cls in (
+        TreeArray, CubeArray, SystolicOsArray, SystolicWsArray, MatrixArray, ColumnArray, ChainArray,
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,7 @@ def _legal(array: str, pe: str, sparsity: str, encoding: str | None = None) -> t
             f"array {array!r} has no PE {pe!r} (it has {', '.join(cls.pes)}); "
             f"use {array}:{nearest(pe, cls.pes)}"
         )
-    if sparsity not in cls.sparsities:
-        raise ValueError(
-            f"{array}:{pe} has no sparsity {sparsity!r} (it has {', '.join(cls.sparsities)}); "
-            f"use {array}:{pe}:{nearest(sparsity, cls.sparsities)}"
-        )
+    cls.check_sparsity(pe, sparsity)
     check_encoding(pe, encoding)
     return cls
 
@@ -102,11 +101,15 @@ def make_engine(
         For an illegal combination or size: the reason, and the nearest legal choice.
     """
     cls = _legal(array, pe, sparsity)
+    if sparsity != "dense":
+        options["sparsity"] = sparsity
     return cls(tokens=tokens, reduce=reduce, outputs=outputs, pe=pe, **options)
 
 
 def parse_engine(text: str) -> EngineSpec:
-    """Read ``array[:pe[.encoding][:sparsity]][:TxRxO]``, e.g. ``cube:opt1.csd:2x64x64`` (PE ``mac`` unless said).
+    """Read ``array[:pe[.encoding][:sparsity]][:TxRxO]`` (PE ``mac`` unless said).
+
+    For example ``cube:opt1.csd:2x64x64`` or ``chain:dsp_packed:2:4:1x64x64``.
 
     Raises
     ------
@@ -114,6 +117,8 @@ def parse_engine(text: str) -> EngineSpec:
         For unknown names, illegal combinations, and shapes that are not three positive numbers.
     """
     names = text.strip().split(":")
+    if len(names) > 3 and names[2].isdigit() and names[3].isdigit():  # N:M
+        names[2:4] = [f"{names[2]}:{names[3]}"]
     shape: list[int | None] = [None, None, None]
     if len(names) > 1 and re.fullmatch(r"\d+(x\d+)*", names[-1]):
         sizes = [int(n) for n in names.pop().split("x")]

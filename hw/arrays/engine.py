@@ -26,6 +26,7 @@ __all__ = [
     "accumulator_bits",
     "check_encoding",
     "nearest",
+    "side_by_side",
     "skew",
 ]
 
@@ -199,6 +200,8 @@ class Engine(TemplateUnit):
         dsp: str = "dsp48e2",
         group: int = 4,
         key: dict[str, int | str] | None = None,
+        operands: dict[str, int] | None = None,
+        row_outputs: int | None = None,
     ) -> None:
         for name, size in {
             "tokens": tokens, "reduce": reduce, "outputs": outputs, "group": group
@@ -227,16 +230,11 @@ class Engine(TemplateUnit):
         self.tokens, self.reduce, self.outputs = tokens, reduce, outputs
         self.x_bits, self.w_bits, self.acc_bits = x_bits, w_bits, acc_bits
         self.pe = pe
-        beat = StructLayout(
-            {
-                "x": tokens * reduce * x_bits,
-                "w": outputs * reduce * w_bits,
-                "first": 1,
-                "last": 1,
-                "rows": bits_for(tokens),
-            }
-        )
-        row = StructLayout({"acc": outputs * acc_bits, "last": 1})
+        self.row_outputs = row_outputs or outputs
+        if operands is None:
+            operands = {"x": tokens * reduce * x_bits, "w": outputs * reduce * w_bits}
+        beat = StructLayout(operands | {"first": 1, "last": 1, "rows": bits_for(tokens)})
+        row = StructLayout({"acc": self.row_outputs * acc_bits, "last": 1})
         sizes: dict[str, int | str] = {
             "t": tokens,
             "r": reduce,
@@ -282,6 +280,15 @@ class Engine(TemplateUnit):
             return CarrySave(element, resolve, None, self.x_bits)
         encoder = DigitEncoder(lanes=encoders, bits=self.x_bits, encoding=self.encoding)
         return CarrySave(element, resolve, encoder, digit_count(self.x_bits) * DIGIT_BITS)
+
+    @classmethod
+    def check_sparsity(cls, pe: str, sparsity: str) -> None:
+        """Raise ValueError, with the nearest legal one, unless the array can have this sparsity."""
+        if sparsity not in cls.sparsities:
+            raise ValueError(
+                f"{cls.array}:{pe} has no sparsity {sparsity!r} (it has {', '.join(cls.sparsities)}); "
+                f"use {cls.array}:{pe}:{nearest(sparsity, cls.sparsities)}"
+            )
 
     @property
     def latency(self) -> int:
@@ -346,8 +353,8 @@ class Engine(TemplateUnit):
         for beat in range(beats):
             lanes = slice(beat * self.reduce, (beat + 1) * self.reduce)
             fields = {
-                "x": _packed(xs[:, lanes], self.x_bits),
-                "w": _packed(ws[:, lanes], self.w_bits),
+                "x": side_by_side(xs[:, lanes], self.x_bits),
+                "w": side_by_side(ws[:, lanes], self.w_bits),
                 "first": int(beat == 0),
                 "last": int(beat == beats - 1),
                 "rows": rows,
@@ -358,9 +365,9 @@ class Engine(TemplateUnit):
     def unpack(self, payload: int) -> tuple[np.ndarray, bool]:
         """Accumulators and ``last`` of a payload of ``o``."""
         bits = self.acc_bits
-        lanes = [(payload >> (n * bits)) & ((1 << bits) - 1) for n in range(self.outputs)]
+        lanes = [(payload >> (n * bits)) & ((1 << bits) - 1) for n in range(self.row_outputs)]
         acc = np.array([lane - ((lane >> (bits - 1)) << bits) for lane in lanes], np.int64)
-        return acc, bool(payload >> (self.outputs * bits))
+        return acc, bool(payload >> (self.row_outputs * bits))
 
     def context(self) -> dict[str, Any]:
         return {
@@ -403,7 +410,7 @@ class Engine(TemplateUnit):
         }
 
 
-def _packed(values: np.ndarray, bits: int) -> int:
+def side_by_side(values: np.ndarray, bits: int) -> int:
     """Two's-complement values of ``bits`` bits side by side, the first one lowest."""
     fields = values.reshape(-1) & ((1 << bits) - 1)
     if bits == 8:

@@ -1,5 +1,6 @@
 """Sums of products on chains of DSP48E2 slices, several products in each."""
 
+from dataclasses import replace
 from typing import Any
 
 from amaranth.lib.wiring import In, Out
@@ -8,15 +9,22 @@ from hw.dsp.dsp48e2 import Dsp48e2, opmode
 from hw.dsp.packing import Packing, chain_lengths
 from hw.unit import TemplateUnit
 
-__all__ = ["PackedDot"]
+__all__ = ["LONGEST", "PackedDot"]
+
+LONGEST = 24
+"""Taps of a chain at most: a column of slices in a clock region."""
 
 
 class PackedDot(TemplateUnit):
     """Dot products of ``elements`` places: every pair of a wide and a narrow number has its own sum.
 
     Chains of slices (PCOUT to PCIN) add up as many products as a field holds; a tree of adders in fabric sums the
-    chains. Numbers of the wide operand are packed by the pre-adder. Element r must arrive ``delays[r]`` cycles after
-    element 0, because a chain adds one tap a cycle.
+    chains. Numbers of the wide operand are packed by the pre-adder, unless they come ``adjusted``. Element r must
+    arrive ``delays[r]`` cycles after element 0, because a chain adds one tap a cycle.
+
+    With ``segments`` the slices also accumulate over beats: the last tap of a chain adds its own sum again, except in
+    the first beat of a sum, in which the first tap adds the constant. A chain of several segments can be cut between
+    them, from beat to beat, by OPMODE alone: then each segment that ends at a cut has a sum of its own.
 
     Latency
     -------
@@ -28,6 +36,10 @@ class PackedDot(TemplateUnit):
         Products of each sum.
     packing : Packing
         Layout of the operands.
+    adjusted : bool
+        Numbers of the wide operand are those of :meth:`hw.dsp.packing.Packing.adjusted`.
+    segments : int
+        0: every beat has its own sums; 1, 2, 4: they accumulate, a chain can be cut into so many parts.
 
     Members
     -------
@@ -37,20 +49,40 @@ class PackedDot(TemplateUnit):
         Numbers: element r of number i at ``i * elements + r``.
     narrow : ``In(elements * narrow_bits)``
         The narrow operands, packed.
-    sums : ``Out(products * sum_bits)``
+    first, valid : ``In(taps)``, with ``segments``
+        Of the beat whose element with delay d came ``lead`` cycles (``lead + 1``, valid) before, bit d: it starts new
+        sums, it counts.
+    cut : ``In(2 * taps)``, with two ``segments`` or more
+        In the same cycle as ``first``, bits 2d (chains are cut in two) and 2d + 1 (in four).
+    sums : ``Out(products * sum_bits)``, for each segment, the last one lowest
         Signed, each ``carry`` (0 or 1) too small.
+
+    Raises
+    ------
+    ValueError
+        For no elements, and for segments that are not equal parts of one chain.
     """
 
     template = "dsp/packed_dot.sv.j2"
 
-    def __init__(self, *, elements: int, packing: Packing) -> None:
+    def __init__(
+        self, *, elements: int, packing: Packing, adjusted: bool = False, segments: int = 0
+    ) -> None:
         if elements < 1:
             raise ValueError(f"elements must be at least 1, not {elements!r}")
-        self.elements, self.packing = elements, packing
-        self.lengths = chain_lengths(elements, packing.taps)
-        self._taps = self.lengths[0]
+        if segments not in (0, 1, 2, 4):
+            raise ValueError(f"segments must be 0, 1, 2 or 4, not {segments!r}")
+        self.elements, self.packing, self.adjusted = elements, packing, adjusted
+        self.segments = segments
+        self.lengths = chain_lengths(elements, min(packing.taps, LONGEST))
+        if segments > 1 and (len(self.lengths) > 1 or elements % segments or elements < 2 * segments):
+            raise ValueError(
+                f"{segments} segments need one chain (at most {min(packing.taps, LONGEST)} taps here) of a multiple of "
+                f"{segments} taps, two each at least, not {elements}"
+            )
+        self.taps = self.lengths[0]
         # Each adder of the tree takes one carry, the accumulator behind it the last.
-        self.carry = packing.carry(self._taps)
+        self.carry = 0 if segments else packing.carry(self.taps)
         self.narrow_bits = packing.narrow.packed_bits(packing.field)
         levels = (len(self.lengths) - 1).bit_length()
         self.sum_bits = packing.field + levels
@@ -59,38 +91,48 @@ class PackedDot(TemplateUnit):
             "run": In(1),
             "wide": In(packing.wide.count * elements * packing.wide.bits),
             "narrow": In(elements * self.narrow_bits),
-            "sums": Out(packing.products * self.sum_bits),
+            "sums": Out(max(1, segments) * packing.products * self.sum_bits),
         }
-        super().__init__(
-            ports,
-            {
-                "r": elements, "w": packing.wide.bits, "x": packing.narrow.bits,
-                "i": packing.wide.count, "j": packing.narrow.count,
-            },
-        )  # fmt: skip
+        if segments:
+            ports |= {"first": In(self.taps), "valid": In(self.taps)}
+        if segments > 1:
+            ports["cut"] = In(2 * self.taps)
+        key: dict[str, int | str] = {
+            "r": elements, "w": packing.wide.bits, "x": packing.narrow.bits,
+            "i": packing.wide.count, "j": packing.narrow.count, "f": packing.field,
+        }  # fmt: skip
+        key |= ({"a": 1} if adjusted else {}) | ({"s": segments} if segments else {})
+        super().__init__(ports, key)
 
     @property
     def cell(self) -> Dsp48e2:
         """The slice of every tap."""
+        constant = self.packing.constant(1 if self.segments else self.taps)
         return Dsp48e2(
-            amultsel="AD", breg=2, creg=0, inmodereg=0, opmodereg=0, alumodereg=0, carryinreg=0,
-            rnd=self.packing.constant(self._taps),
+            amultsel="A" if self.adjusted else "AD", breg=1 if self.adjusted else 2,
+            dreg=0 if self.adjusted else 1, adreg=0 if self.adjusted else 1,
+            creg=0, inmodereg=0, opmodereg=0, alumodereg=0, carryinreg=0, rnd=constant,
         )  # fmt: skip
 
     @property
     def latency(self) -> int:
-        return self.cell.latency + self._taps - 1 + sum(self.registers)
+        return self.cell.latency + self.taps - 1 + sum(self.registers)
+
+    @property
+    def lead(self) -> int:
+        """Cycles from an element to ``first``, which reaches the sum through a register of OPMODE."""
+        return self.cell.latency - 2
 
     @property
     def delays(self) -> list[int]:
         """Cycles that each element must wait: its place in its chain, later if the chain is short."""
         chains = len(self.lengths)
-        return [r // chains + self._taps - self.lengths[r % chains] for r in range(self.elements)]
+        return [r // chains + self.taps - self.lengths[r % chains] for r in range(self.elements)]
 
     @property
     def lut(self) -> int:
         """Adders of the tree, and what a third number of the wide operand borrows."""
-        borrow = max(0, self.packing.wide.count - 2) * self.packing.wide.bits * self.elements
+        borrow = (0 if self.adjusted else max(0, self.packing.wide.count - 2)) * self.packing.wide.bits * self.elements
         return borrow + self.packing.products * (len(self.lengths) - 1) * (self.packing.field + 1)
 
     @property
@@ -110,20 +152,24 @@ class PackedDot(TemplateUnit):
         return found
 
     def context(self) -> dict[str, Any]:
-        enables = {
-            f"CE{name}": "run" for name in ("A2", "B1", "B2", "D", "AD", "M", "P")
-        }  # fmt: skip
-        pins = enables | {
-            "CLK": "clk", "A": "a", "D": "d", "B": "b", "INMODE": "5'b00100", "P": "p", "PCOUT": "pcout",
-        }  # fmt: skip
-        chains, packing = len(self.lengths), self.packing
+        pins = {f"CE{name}": "run" for name in ("A2", "B2", "M", "P")}
+        pins |= {"CLK": "clk", "A": "a", "B": "b", "P": "p", "PCOUT": "pcout"}
+        if not self.adjusted:
+            pins |= {f"CE{name}": "run" for name in ("B1", "D", "AD")}
+            pins |= {"D": "d", "INMODE": "5'b00100"}
         first = pins | {"OPMODE": f"9'd{opmode(w='RND')}"}
         following = pins | {"OPMODE": f"9'd{opmode(z='PCIN')}", "PCIN": "tap[i-1].pcout"}
+        steered = replace(self.cell, opmodereg=1)
+        control = {"OPMODE": "opmode", "CECTRL": "run", "CEP": "count"}
+        chains, packing = len(self.lengths), self.packing
         return {
             "elements": self.elements,
             "chains": chains,
-            "taps": self._taps,
-            "whole": sum(length == self._taps for length in self.lengths),
+            "taps": self.taps,
+            "adjusted": self.adjusted,
+            "segments": self.segments,
+            "part": self.taps // max(1, self.segments),
+            "whole": sum(length == self.taps for length in self.lengths),
             "field": packing.field,
             "step": packing.step,
             "wide": packing.wide.count,
@@ -135,4 +181,6 @@ class PackedDot(TemplateUnit):
             "sum_bits": self.sum_bits,
             "first": self.cell.instance("slice", **first),
             "following": self.cell.instance("slice", **following),
+            "steered_first": steered.instance("slice", **(first | control)),
+            "steered": steered.instance("slice", **(following | control)),
         }

@@ -141,6 +141,12 @@ class Packing:
         """The longest chain whose fields need at most a carry besides wires: `limit`, or a little less."""
         return min(self.limit, (1 << (self.field - 1)) // self.most)
 
+    @property
+    def exact(self) -> int:
+        """Products of a field that need not even a carry: what a slice may accumulate over beats."""
+        half = 1 << (self.field - 1)
+        return min(self.limit, (half - 1) // self.most, half // -self.least)
+
     def check(self, products: int) -> None:
         """Raise ValueError, with the limit, if so many products of a field may overflow it."""
         if products < 1:

@@ -10,6 +10,7 @@ import numpy as np
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge, Timer
 
 from hw.arrays import ENGINES, Engine, accumulator_bits, make_engine
+from hw.arrays.chain import ChainArray
 from sim.streams import get, put, start
 
 # T, R, O: small, larger, odd everywhere, smallest, no reduction, one output, long sums.
@@ -63,6 +64,19 @@ PACKED: list[tuple[tuple[int, int, int], dict[str, Any]]] = [
     ((2, 5, 4), {"w_bits": 3}),
     ((2, 9, 7), {"x_bits": 8, "w_bits": 2}),
 ]
+# Of sparse chains: shape, sparsity, parameters. One long chain and several; groups that do not divide.
+CHAIN: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
+    ((1, 8, 4), "dense", {}),
+    ((1, 8, 16), "2:4", {}),
+    ((2, 16, 3), "2:4", {"adjusted": True}),
+    ((3, 16, 3), "2:4", {"share": 1}),
+    ((1, 32, 2), "1:4", {"accumulate": "dsp", "w_bits": 4}),
+    ((2, 16, 5), "1:2", {"accumulate": "dsp", "w_bits": 4, "adjusted": True}),
+    ((1, 64, 2), "2:8", {}),
+    ((1, 48, 4), "4:8", {"accumulate": "dsp", "w_bits": 4, "adjusted": True}),
+    ((2, 16, 3), "8:16", {"share": 1, "accumulate": "dsp", "w_bits": 4}),
+    ((1, 8, 4), "2:4", {"dsp": "generic"}),
+]
 BEATS = 5  # of the longest tile, for which the accumulators are just wide enough
 
 
@@ -108,14 +122,23 @@ def packed_devices() -> dict[str, Engine]:
     return found
 
 
+def chain_devices() -> dict[str, Engine]:
+    """The table of sparse chains."""
+    found = {}
+    for shape, sparsity, own in CHAIN:
+        found |= _device("chain", "dsp_packed", shape, own, sparsity)
+    return found
+
+
 def _device(
-    array: str, pe: str, shape: tuple[int, int, int], own: dict[str, Any]
+    array: str, pe: str, shape: tuple[int, int, int], own: dict[str, Any], sparsity: str = "dense"
 ) -> dict[str, Engine]:
     tokens, reduce, outputs = shape
     widths = {bits: own.get(bits, 8) for bits in ("x_bits", "w_bits")}
-    name = "_".join(map(str, (array, pe, *shape, *(f"{k}{v}" for k, v in own.items()))))
+    kept = [] if sparsity == "dense" else sparsity.split(":")
+    name = "_".join(map(str, (array, pe, *kept, *shape, *(f"{k}{v}" for k, v in own.items()))))
     engine = make_engine(
-        array, pe, tokens=tokens, reduce=reduce, outputs=outputs,
+        array, pe, sparsity, tokens=tokens, reduce=reduce, outputs=outputs,
         acc_bits=accumulator_bits(BEATS * reduce, **widths), **own,
     )  # fmt: skip
     return {name: engine}
@@ -126,21 +149,40 @@ TABLES = {
     "carry_save": lambda: devices(carry_save=True),
     "serial": serial_devices,
     "packed": packed_devices,
+    "chain": chain_devices,
 }
 DEVICES = TABLES[os.environ.get("HWGEN_PES", "mac")]()
 each = cocotb.parametrize(name=list(DEVICES))
+
+
+def least_weight(engine: Engine) -> int:
+    """The most negative weight, or one more where weights must be symmetric."""
+    return -(1 << (engine.w_bits - 1)) + bool(getattr(engine, "adjusted", False))
+
+
 PAIRS = {  # of each PE and encoding one device, with enough sums side by side
     (engine.array, engine.pe, engine.encoding): name
     for name, engine in DEVICES.items()
     if engine.tokens * engine.outputs >= 16 and engine.x_bits == engine.w_bits == 8
+    and least_weight(engine) == -128
 }
 
 
 def random_tile(
     engine: Engine, rng: np.random.Generator, k: int, rows: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    x, w = (1 << (bits - 1) for bits in (engine.x_bits, engine.w_bits))
-    return rng.integers(-x, x, (rows, k)), rng.integers(-w, w, (k, engine.outputs))
+    x, least = 1 << (engine.x_bits - 1), least_weight(engine)
+    w = rng.integers(least, 1 << (engine.w_bits - 1), (k, engine.outputs))
+    if isinstance(engine, ChainArray):
+        w *= kept(engine, k, rng)
+    return rng.integers(-x, x, (rows, k)), w
+
+
+def kept(engine: ChainArray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """N of every M weights of the outputs that share positions, any ones."""
+    blocks, groups = -(-k // engine.m), -(-engine.outputs // engine.share)
+    order = rng.random((blocks, engine.m, groups)).argsort(1).argsort(1)
+    return (order < engine.n).reshape(-1, groups).repeat(engine.share, 1)[:k, : engine.outputs]
 
 
 async def compare(
@@ -198,11 +240,12 @@ async def holds_the_extremes(dut, name: str) -> None:
     k = BEATS * engine.reduce
     await start(dut)
     x, w = (1 << (bits - 1) for bits in (engine.x_bits, engine.w_bits))
+    least = least_weight(engine)
     tiles = [
         (np.full((engine.tokens, k), a), np.full((k, engine.outputs), b))
-        for a, b in [(-x, -w), (-x, w - 1), (0, 0), (x - 1, -w), (-2, -w), (-x, -w)]
+        for a, b in [(-x, least), (-x, w - 1), (0, 0), (x - 1, least), (-2, least), (-x, least)]
     ]
-    assert engine.golden(*tiles[0]).max() == k * x * w
+    assert engine.golden(*tiles[0]).max() == k * x * -least
     await compare(dut, name, tiles, 1.0, 1.0)
 
 

@@ -1,0 +1,1 @@
+"""Engines that multiply only the weights that are kept."""
