@@ -36,8 +36,8 @@ class Mapped:
         return self.resources.lut / self.cells["DSP48E2"]
 
 
-def map_unit(unit: Unit, limit: float = 900) -> Mapped:
-    """Map ``unit``, flattened.
+def map_unit(unit: Unit, *, limit: float = 900, cut: bool = False) -> Mapped:
+    """Map ``unit``, flattened; ``cut``: inner sums may be read, of chains that can be cut.
 
     Raises
     ------
@@ -64,10 +64,10 @@ def map_unit(unit: Unit, limit: float = 900) -> Mapped:
         module = json.loads(netlist.read_text())["modules"][unit.module_name]
     cells = Counter(cell["type"] for cell in module["cells"].values())
     del cells["$scopeinfo"]
-    return Mapped(dict(sorted(cells.items())), _chains(module))
+    return Mapped(dict(sorted(cells.items())), _chains(module, cut))
 
 
-def _chains(module: dict) -> tuple[int, ...]:
+def _chains(module: dict, cut: bool) -> tuple[int, ...]:
     slices = {
         k: cell["connections"] for k, cell in module["cells"].items() if cell["type"] == "DSP48E2"
     }
@@ -88,7 +88,7 @@ def _chains(module: dict) -> tuple[int, ...]:
         source = sources.get(tuple(pins["PCIN"]))
         if source is None:
             raise RuntimeError(f"{name}: PCIN is not the PCOUT of one slice")
-        if any(readers[bit] for bit in slices[source]["P"] if isinstance(bit, int)):
+        if not cut and any(readers[bit] for bit in slices[source]["P"] if isinstance(bit, int)):
             raise RuntimeError(f"{source}: the sum of an inner tap is read in fabric")
         below[source] = name
     lengths = []

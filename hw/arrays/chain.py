@@ -20,8 +20,8 @@ class ChainArray(Engine):
     """T x O cells, each with ``taps`` = R * N / M slots: slot by slot a kept weight, and one of M activations.
 
     Two cells share the slices of their products. With ``share`` 2 these are two outputs that keep the same positions:
-    one selection serves both, for one token as for many. With ``share`` 1 every output keeps its own, and two token rows
-    share a weight (a selection for each of them).
+    one selection serves both, for one token as for many. With ``share`` 1 every output keeps its own, and two token
+    rows share a weight (a selection for each of them).
 
     A beat carries R activations of each row and, for every output, N weights and their positions in each block of M.
     Where a block keeps more than N weights, it takes several beats with the same activations: a dense matrix runs on
@@ -79,12 +79,18 @@ class ChainArray(Engine):
         if accumulate not in ACCUMULATE:
             raise ValueError(f"accumulate must be lut or dsp, not {accumulate!r}")
         if min(tokens, reduce, outputs) >= 1 and reduce % self.m:
-            raise ValueError(f"sparsity {sparsity}: reduce must be a multiple of {self.m}, not {reduce}")
-        if split not in (1, 2, 4) or (split > 1 and (accumulate == "lut" or self.n % split or share == 1)):
+            raise ValueError(
+                f"sparsity {sparsity}: reduce must be a multiple of {self.m}, not {reduce}"
+            )
+        if split not in (1, 2, 4) or (
+            split > 1 and (accumulate == "lut" or self.n % split or share == 1)
+        ):
             raise ValueError(
                 f"split must be 1, or 2 or 4 that divides N, with accumulate dsp and share 2, not {split!r} for "
                 f"{sparsity}, accumulate {accumulate}, share {share}"
             )
+        if split > 1 and outputs % 2:
+            raise ValueError(f"split {split}: outputs must be even, not {outputs}")
         if adjusted and share == 1:
             raise ValueError("weights are adjusted in pairs: share must be 2")
         self.sparsity, self.share, self.accumulate = sparsity, share, accumulate
@@ -130,7 +136,9 @@ class ChainArray(Engine):
             )
         if pair and int(pair[2]) not in CANDIDATES:
             known = ", ".join(map(str, CANDIDATES))
-            raise ValueError(f"{cls.array}:{pe}:{sparsity}: M must be one of {known}, not {pair[2]}")
+            raise ValueError(
+                f"{cls.array}:{pe}:{sparsity}: M must be one of {known}, not {pair[2]}"
+            )
         super().check_sparsity(pe, sparsity)
 
     @property
@@ -169,7 +177,10 @@ class ChainArray(Engine):
             dot = accumulator_bits(self.taps, self.x_bits, self.w_bits)
             adders = (self.taps - 1) * (self.x_bits + self.w_bits + 1)
             return Resources(
-                dsp=self.macs, lut=cells * adders + grown + rows, ff=3 * cells * dot + grown + rows, bram=0
+                dsp=self.macs,
+                lut=cells * adders + grown + rows,
+                ff=3 * cells * dot + grown + rows,
+                bram=0,
             )
         dot, each = self._dot, 1 if self.share == 2 else 2
         bits = self.tokens * self.m * self.x_bits + self.outputs * self.w_bits
@@ -257,7 +268,9 @@ class ChainArray(Engine):
         for n, (at, values, positions) in enumerate(beats):
             fields = {
                 "x": side_by_side(xs[:, at : at + self.reduce], self.x_bits),
-                "w": side_by_side(self._stored(self._by_chain(values, self.outputs, cuts)), self.w_bits),
+                "w": side_by_side(
+                    self._stored(self._by_chain(values, self.outputs, cuts)), self.w_bits
+                ),
                 "first": int(n == 0),
                 "last": int(n == len(beats) - 1),
                 "rows": rows,
@@ -271,7 +284,7 @@ class ChainArray(Engine):
         return payloads
 
     def _by_chain(self, numbers: np.ndarray, chains: int, cuts: int) -> np.ndarray:
-        """Numbers of all outputs ``[cuts * chains, taps / cuts]`` as the chains hold them, one part behind the other."""
+        """Numbers of all outputs ``[cuts * chains, taps / cuts]`` as chains hold them, part behind part."""
         parts = numbers.reshape(cuts, chains, self.taps // cuts)
         return parts.transpose(1, 0, 2).reshape(chains, self.taps)
 

@@ -75,7 +75,9 @@ class PackedDot(TemplateUnit):
         self.elements, self.packing, self.adjusted = elements, packing, adjusted
         self.segments = segments
         self.lengths = chain_lengths(elements, min(packing.taps, LONGEST))
-        if segments > 1 and (len(self.lengths) > 1 or elements % segments or elements < 2 * segments):
+        if segments > 1 and (
+            len(self.lengths) > 1 or elements % segments or elements < 2 * segments
+        ):
             raise ValueError(
                 f"{segments} segments need one chain (at most {min(packing.taps, LONGEST)} taps here) of a multiple of "
                 f"{segments} taps, two each at least, not {elements}"
@@ -132,7 +134,16 @@ class PackedDot(TemplateUnit):
     @property
     def lut(self) -> int:
         """Adders of the tree, and what a third number of the wide operand borrows."""
-        borrow = (0 if self.adjusted else max(0, self.packing.wide.count - 2)) * self.packing.wide.bits * self.elements
+        borrow = (
+            (0 if self.adjusted else max(0, self.packing.wide.count - 2))
+            * self.packing.wide.bits
+            * self.elements
+        )
+        part = self.taps // max(1, self.segments)
+        waits = [
+            (part * s + 31) // 32 for s in range(1, self.segments)
+        ]  # sums of segments, in shift registers
+        borrow += sum(waits) * self.packing.products * self.packing.field
         return borrow + self.packing.products * (len(self.lengths) - 1) * (self.packing.field + 1)
 
     @property

@@ -76,6 +76,8 @@ CHAIN: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
     ((1, 48, 4), "4:8", {"accumulate": "dsp", "w_bits": 4, "adjusted": True}),
     ((2, 16, 3), "8:16", {"share": 1, "accumulate": "dsp", "w_bits": 4}),
     ((1, 8, 4), "2:4", {"dsp": "generic"}),
+    ((2, 16, 2), "2:4", {"accumulate": "dsp", "w_bits": 4, "split": 2}),
+    ((1, 16, 4), "4:8", {"accumulate": "dsp", "w_bits": 4, "split": 4, "adjusted": True}),
 ]
 BEATS = 5  # of the longest tile, for which the accumulators are just wide enough
 
@@ -163,7 +165,8 @@ def least_weight(engine: Engine) -> int:
 PAIRS = {  # of each PE and encoding one device, with enough sums side by side
     (engine.array, engine.pe, engine.encoding): name
     for name, engine in DEVICES.items()
-    if engine.tokens * engine.outputs >= 16 and engine.x_bits == engine.w_bits == 8
+    if engine.tokens * engine.outputs >= 16
+    and engine.x_bits == engine.w_bits == 8
     and least_weight(engine) == -128
 }
 
@@ -174,15 +177,15 @@ def random_tile(
     x, least = 1 << (engine.x_bits - 1), least_weight(engine)
     w = rng.integers(least, 1 << (engine.w_bits - 1), (k, engine.outputs))
     if isinstance(engine, ChainArray):
-        w *= kept(engine, k, rng)
+        w *= kept(engine, k, rng, engine.n, engine.outputs)
     return rng.integers(-x, x, (rows, k)), w
 
 
-def kept(engine: ChainArray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """N of every M weights of the outputs that share positions, any ones."""
-    blocks, groups = -(-k // engine.m), -(-engine.outputs // engine.share)
+def kept(engine: ChainArray, k: int, rng: np.random.Generator, n: int, outputs: int) -> np.ndarray:
+    """n of every M weights of the outputs that share positions, any ones."""
+    blocks, groups = -(-k // engine.m), -(-outputs // engine.share)
     order = rng.random((blocks, engine.m, groups)).argsort(1).argsort(1)
-    return (order < engine.n).reshape(-1, groups).repeat(engine.share, 1)[:k, : engine.outputs]
+    return (order < n).reshape(-1, groups).repeat(engine.share, 1)[:k, :outputs]
 
 
 async def compare(
@@ -195,7 +198,7 @@ async def compare(
     ends = [n == len(x) - 1 for x, _ in tiles for n in range(len(x))]
     cocotb.start_soon(put(dut, f"{name}__i", beats, busy))
     found = [engine.unpack(payload) for payload in await get(dut, f"{name}__o", len(rows), ready)]
-    np.testing.assert_array_equal([acc for acc, _ in found], rows)
+    np.testing.assert_array_equal([acc[: engine.outputs] for acc, _ in found], rows)
     assert [last for _, last in found] == ends
 
 
@@ -327,6 +330,37 @@ async def forgets_on_reset(dut, name: str) -> None:
             await compare(dut, name, tiles, 1.0, 1.0)
 
 
+SPLIT = [n for n, e in DEVICES.items() if isinstance(e, ChainArray) and e.split > 1]
+
+
+@cocotb.test(skip=not SPLIT)
+@cocotb.parametrize(name=SPLIT or ["none"], stalls=[(1.0, 1.0), (0.6, 0.5)])
+async def cuts_chains(dut, name: str, stalls: tuple[float, float]) -> None:
+    """Tiles of once, twice, four times as many outputs in any order, as much sparser; and dense ones."""
+    engine, rng = DEVICES[name], np.random.default_rng(9)
+    assert isinstance(engine, ChainArray)
+    await start(dut)
+    beats, rows, places = [], [], []
+    for _ in range(40):
+        cuts = int(rng.choice([c for c in (1, 2, 4) if c <= engine.split]))
+        outputs = engine.outputs * cuts - int(rng.integers(0, engine.outputs))
+        k, tokens = int(rng.integers(1, 3 * engine.reduce)), int(rng.integers(1, engine.tokens + 1))
+        x, half = rng.integers(-128, 128, (tokens, k)), 1 << (engine.w_bits - 1)
+        w = rng.integers(least_weight(engine), half, (k, outputs))
+        sparse = rng.random() < 0.8
+        if sparse:
+            w *= kept(engine, k, rng, engine.n // cuts, outputs)
+        payloads = engine.pack(x, w)
+        assert not sparse or len(payloads) == engine.beats(k)
+        beats += payloads
+        rows += list(x @ w)
+        places += [[engine.place(o, cuts) for o in range(outputs)]] * tokens
+    cocotb.start_soon(put(dut, f"{name}__i", beats, stalls[0]))
+    found = await get(dut, f"{name}__o", len(rows), stalls[1])
+    for payload, row, at in zip(found, rows, places, strict=True):
+        np.testing.assert_array_equal(engine.unpack(payload)[0][at], row)
+
+
 @cocotb.test(skip="HWGEN_TRACE" not in os.environ)
 async def leaves_a_trace(dut) -> None:
     """Every port that a device drives, cycle by cycle, for comparison with another build of the same devices."""
@@ -353,8 +387,11 @@ async def leaves_a_trace(dut) -> None:
             ready, valid = (
                 int(getattr(dut, f"{name}__{port}").value) for port in ("i__ready", "o__valid")
             )
-            payload = f"{int(getattr(dut, f'{name}__o__payload').value):x}" if valid else "-"
-            traces[name].append(f"{ready}{valid}{payload}")
+            row = "-"
+            if valid:
+                acc, last = DEVICES[name].unpack(int(getattr(dut, f"{name}__o__payload").value))
+                row = f"{acc[: DEVICES[name].outputs].tolist()}{int(last)}"
+            traces[name].append(f"{ready}{valid}{row}")
             if ready and int(getattr(dut, f"{name}__i__valid").value):
                 sources[name].pop(0)
         await RisingEdge(dut.clk)

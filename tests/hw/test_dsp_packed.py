@@ -11,38 +11,43 @@ from hw.arrays import make_engine
 from hw.dsp.dsp48e2 import MODEL
 from hw.dsp.packed_dot import PackedDot
 from hw.dsp.packing import weights
+from hw.sparse.select import LUT_MODELS
 from sim import verilator
 from tests.bench import Bench, run_bench
-from tests.hw.cocotb_arrays import packed_devices
+from tests.hw.cocotb_arrays import chain_devices, packed_devices
 
 CELLS = ("-DHWGEN_CELLS",)
+TABLES = {"packed": packed_devices, "chain": chain_devices}
+MODELS = [MODEL, LUT_MODELS]
 
 
-def test_both_bodies_in_simulation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", TABLES)
+def test_both_bodies_in_simulation(table: str, tmp_path: Path) -> None:
     """Each keeps the contract, and they drive the same ports to the same values in every cycle."""
     traces = []
-    for body, models, arguments in (("slices", [MODEL], CELLS), ("plain", [], ())):
+    for body, models, arguments in (("slices", MODELS, CELLS), ("plain", [], ())):
         trace = tmp_path / f"{body}.txt"
         run_bench(
-            packed_devices(), "cocotb_arrays", tmp_path / body,
-            extra_env={"HWGEN_PES": "packed", "HWGEN_TRACE": str(trace)},
+            TABLES[table](), "cocotb_arrays", tmp_path / body,
+            extra_env={"HWGEN_PES": table, "HWGEN_TRACE": str(trace)},
             models=models, build_args=arguments,
         )  # fmt: skip
         traces.append(trace.read_text())
     assert traces[0] == traces[1]
-    assert len(traces[0].splitlines()) == len(packed_devices())
+    assert len(traces[0].splitlines()) == len(TABLES[table]())
 
 
+@pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("body", ["slices", "plain"])
-def test_lint(body: str, tmp_path: Path) -> None:
+def test_lint(body: str, table: str, tmp_path: Path) -> None:
     """Neither body has a warning; sizes that only the other one uses are left out of it."""
-    emission = emit(Bench(packed_devices()))
+    emission = emit(Bench(TABLES[table]()))
     files = []
     for name, text in emission.files.values():
         (tmp_path / name).write_text(text)
         files.append(name)
     if body == "slices":
-        files = ["-DHWGEN_CELLS", "-Wno-UNUSEDPARAM", "-Wno-PINMISSING", *files, str(MODEL)]
+        files = ["-DHWGEN_CELLS", "-Wno-UNUSEDPARAM", "-Wno-PINMISSING", *files, *map(str, MODELS)]
     lint = subprocess.run(
         ["verilator", "--lint-only", "-Wall", "-Wno-fatal", "--top", emission.top, *files],
         env=verilator.environment(), capture_output=True, text=True, cwd=tmp_path,
