@@ -13,6 +13,11 @@ from hw.unit import TemplateUnit, Unit, place
 __all__ = ["Activation", "ActivationPair"]
 
 
+def _variant(bits: int, passing: bool) -> dict[str, int | str]:
+    """What a name says of a unit that does not only give 8 bits."""
+    return ({} if bits == 8 else {"y": bits}) | ({"p": 1} if passing else {})
+
+
 class ActivationPair(TemplateUnit):
     """Two lanes of :class:`Activation`, which share one dual-ported table (one 18 Kbit block RAM).
 
@@ -24,14 +29,17 @@ class ActivationPair(TemplateUnit):
     Parameters
     ----------
     gate : a key of ``GATE_TABLE``.
+    bits : of a result, 8 or 16.
+    passing : whether a word may pass by the table.
 
     Members
     -------
     advance : ``In(1)``; everything stands still while it is low.
     valid : ``In(1)``; accompanies ``z``.
     z : ``In``, two s16.
+    plain : ``In(1)``, if ``passing``; accompanies ``z``: its gate is one.
     multiplier, shift : ``In(16)``, ``In(6)``.
-    y : ``Out``, two s8.
+    y : ``Out``, two numbers of ``bits``.
     """
 
     template = "sfu/activation_pair.sv.j2"
@@ -39,26 +47,31 @@ class ActivationPair(TemplateUnit):
     multiplier_at = 4
     shift_at = 5
 
-    def __init__(self, gate: str) -> None:
-        self.gate = gate
+    def __init__(self, gate: str, bits: int = 8, passing: bool = False) -> None:
+        self.gate, self.bits, self.passing = gate, bits, passing
         super().__init__(
             {
                 "advance": In(1),
                 "valid": In(1),
                 "z": In(ArrayLayout(signed(16), 2)),
+                **({"plain": In(1)} if passing else {}),
                 "multiplier": In(16),
                 "shift": In(6),
-                "y": Out(ArrayLayout(signed(8), 2)),
+                "y": Out(ArrayLayout(signed(bits), 2)),
             },
-            {"": gate},
+            {"": gate} | _variant(bits, passing),
         )
 
     def context(self) -> dict[str, Any]:
-        return {"table": concatenation(GATE_TABLE[self.gate], 16)}
+        return {
+            "table": concatenation(GATE_TABLE[self.gate], 16),
+            "bits": self.bits,
+            "passing": self.passing,
+        }
 
 
 class Activation(Unit):
-    """``z * gate(z)`` requantised to 8 bits, a word per cycle (``gated_activation``).
+    """``z * gate(z)`` requantised to 8 or 16 bits, a word per cycle (``gated_activation``).
 
     The argument has 10 fraction bits; the gate is read at the nearest 1/64.
 
@@ -72,11 +85,15 @@ class Activation(Unit):
     lanes : channels of a word.
     tag_bits : width of what accompanies a word, at least 1.
     gate : a key of ``GATE_TABLE``.
+    bits : of a result, 8 or 16.
+    passing : whether words may pass among the others unchanged: ``z * multiplier / 2**shift`` is all that
+        is done to a ``plain`` one.
 
     Members
     -------
-    i : ``In(stream)`` of ``z`` (s16 per lane), ``multiplier`` (u16), ``shift`` (1 to 63), ``tag``.
-    o : ``Out(stream)`` of ``y`` (s8 per lane) and ``tag``.
+    i : ``In(stream)`` of ``z`` (s16 per lane), ``multiplier`` (u16), ``shift`` (1 to 63), ``tag``, and
+        ``plain``, if ``passing``.
+    o : ``Out(stream)`` of ``y`` (``bits`` per lane) and ``tag``.
 
     Raises
     ------
@@ -86,7 +103,9 @@ class Activation(Unit):
 
     latency = ActivationPair.latency
 
-    def __init__(self, lanes: int, tag_bits: int, gate: str = "gelu") -> None:
+    def __init__(
+        self, lanes: int, tag_bits: int, gate: str = "gelu", bits: int = 8, passing: bool = False
+    ) -> None:
         if lanes < 1:
             raise ValueError(f"A word needs at least 1 lane, not {lanes!r}")
         if tag_bits < 1:
@@ -95,7 +114,10 @@ class Activation(Unit):
             raise ValueError(f"Gate {gate!r} is not known; known are {', '.join(GATE_TABLE)}")
         if GATE_TABLE[gate].min() < 0 or GATE_TABLE[gate].max() > 1 << 15:
             raise ValueError(f"Gate {gate!r} must lie between 0 and 1")
+        if bits not in (8, 16):
+            raise ValueError(f"A result has 8 or 16 bits, not {bits!r}")
         self.lanes, self.tag_bits, self.gate = lanes, tag_bits, gate
+        self.bits, self.passing = bits, passing
         self.i_layout = StructLayout(
             {
                 "z": ArrayLayout(signed(16), lanes),
@@ -103,14 +125,15 @@ class Activation(Unit):
                 "shift": 6,
                 "tag": tag_bits,
             }
+            | ({"plain": 1} if passing else {})
         )
-        self.o_layout = StructLayout({"y": ArrayLayout(signed(8), lanes), "tag": tag_bits})
+        self.o_layout = StructLayout({"y": ArrayLayout(signed(bits), lanes), "tag": tag_bits})
         super().__init__(
             {
                 "i": In(stream.Signature(self.i_layout)),
                 "o": Out(stream.Signature(self.o_layout)),
             },
-            {"l": lanes, "tag": tag_bits, "": gate},
+            {"l": lanes, "tag": tag_bits, "": gate} | _variant(bits, passing),
         )
 
     def elaborate(self, platform: Any) -> Module:
@@ -137,7 +160,7 @@ class Activation(Unit):
             self.o.payload.tag.eq(delayed(payload.tag, self.latency, "tag")),
         ]
         for k in range(0, self.lanes, 2):
-            pair = place(m, f"pair_{k // 2}", ActivationPair(self.gate))
+            pair = place(m, f"pair_{k // 2}", ActivationPair(self.gate, self.bits, self.passing))
             for lane in range(k, min(k + 2, self.lanes)):
                 m.d.comb += [
                     pair.z[lane - k].eq(payload.z[lane]),
@@ -149,4 +172,6 @@ class Activation(Unit):
                 pair.multiplier.eq(multiplier),
                 pair.shift.eq(shift),
             ]
+            if self.passing:
+                m.d.comb += pair.plain.eq(payload.plain)
         return m

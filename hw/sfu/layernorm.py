@@ -1,4 +1,4 @@
-"""Layer normalisation of rows of the residual stream."""
+"""Normalisation of rows of the residual stream: LayerNorm, or RMSNorm, which is that without mean and beta."""
 
 from typing import Any
 
@@ -13,6 +13,11 @@ from hw.sfu.tree import radix_4, tree
 from hw.unit import TemplateUnit, Unit, place
 
 __all__ = ["InverseRoot", "LayerNorm", "NormLanes", "NormParameters", "NormSums"]
+
+
+def _kind(centred: bool) -> dict[str, int | str]:
+    """What the name of a unit says of a norm without a mean."""
+    return {} if centred else {"": "rms"}
 
 
 class NormSums(TemplateUnit):
@@ -35,13 +40,13 @@ class NormSums(TemplateUnit):
     valid, first, last : ``In(1)``; accompany ``x``, the flags say where a row begins and ends.
     x : ``In``, s16 per lane.
     done : ``Out(1)``; a pulse.
-    total, squares : ``Out``; the sums, signed and unsigned.
+    total, squares : ``Out``; the sums, signed and unsigned. Without a mean there is no ``total``.
     """
 
     template = "sfu/norm_sums.sv.j2"
 
-    def __init__(self, width: int, lanes: int) -> None:
-        self.width, self.lanes = width, lanes
+    def __init__(self, width: int, lanes: int, centred: bool = True) -> None:
+        self.width, self.lanes, self.centred = width, lanes, centred
         self.total_bits = ((width << 15) - 1).bit_length() + 1
         self.squares_bits = (width << 30).bit_length()
         super().__init__(
@@ -51,10 +56,10 @@ class NormSums(TemplateUnit):
                 "last": In(1),
                 "x": In(ArrayLayout(signed(16), lanes)),
                 "done": Out(1),
-                "total": Out(signed(self.total_bits)),
+                **({"total": Out(signed(self.total_bits))} if centred else {}),
                 "squares": Out(self.squares_bits),
             },
-            {"d": width, "l": lanes},
+            {"d": width, "l": lanes} | _kind(centred),
         )
 
     @property
@@ -69,7 +74,8 @@ class NormSums(TemplateUnit):
             "total_bits": self.total_bits,
             "squares_bits": self.squares_bits,
             "depth": depth,
-            "sums": tree("s", self.lanes, 16, [2, 2, *[4] * depth]),
+            "centred": self.centred,
+            "sums": tree("s", self.lanes, 16, [2, 2, *[4] * depth]) if self.centred else [],
             "squares": tree("q", self.lanes, 31, [4] * depth),
         }
 
@@ -104,20 +110,23 @@ class InverseRoot(TemplateUnit):
     template = "sfu/inverse_root.sv.j2"
     latency = 9
 
-    def __init__(self, width: int, total_bits: int, squares_bits: int) -> None:
+    def __init__(
+        self, width: int, total_bits: int, squares_bits: int, centred: bool = True
+    ) -> None:
         self.width, self.total_bits, self.squares_bits = width, total_bits, squares_bits
+        self.centred = centred
         super().__init__(
             {
                 "valid": In(1),
-                "total": In(signed(total_bits)),
+                **({"total": In(signed(total_bits))} if centred else {}),
                 "squares": In(squares_bits),
                 "epsilon": In(64),
                 "early": Out(1),
-                "total_o": Out(signed(total_bits)),
+                **({"total_o": Out(signed(total_bits))} if centred else {}),
                 "r": Out(16),
                 "shift": Out(6),
             },
-            {"d": width, "s": total_bits, "q": squares_bits},
+            {"d": width, "s": total_bits, "q": squares_bits} | _kind(centred),
         )
 
     def context(self) -> dict[str, Any]:
@@ -125,6 +134,7 @@ class InverseRoot(TemplateUnit):
             "width": self.width,
             "total_bits": self.total_bits,
             "squares_bits": self.squares_bits,
+            "centred": self.centred,
             "guesses": concatenation(RSQRT_TABLE, 16),
             "guess_squares": concatenation(RSQRT_TABLE**2, 32),
         }
@@ -132,6 +142,8 @@ class InverseRoot(TemplateUnit):
 
 class NormLanes(TemplateUnit):
     """``(d*x - S) * r``, shifted, times gamma plus beta, rounded to 8 bits; a word per cycle.
+
+    Without a mean, ``S`` and beta are left out.
 
     Latency
     -------
@@ -149,7 +161,7 @@ class NormLanes(TemplateUnit):
     x : ``In``, s16 per lane.
     total : ``In``; ``S``.
     r, shift : ``In(16)``, ``In(6)``; see :class:`InverseRoot`.
-    parameters : ``In``; per lane gamma (s16, low) and beta (s16, high).
+    parameters : ``In``; per lane gamma (s16, low) and, with a mean, beta (s16, high).
     gamma_shift : ``In(4)``; stable.
     y : ``Out``, s8 per lane.
     """
@@ -158,31 +170,33 @@ class NormLanes(TemplateUnit):
     latency = 8
     parameters_at = 4
 
-    def __init__(self, width: int, lanes: int) -> None:
-        self.width, self.lanes = width, lanes
+    def __init__(self, width: int, lanes: int, centred: bool = True) -> None:
+        self.width, self.lanes, self.centred = width, lanes, centred
         self.total_bits = ((width << 15) - 1).bit_length() + 1
         super().__init__(
             {
                 "valid": In(1),
                 "x": In(ArrayLayout(signed(16), lanes)),
-                "total": In(signed(self.total_bits)),
+                **({"total": In(signed(self.total_bits))} if centred else {}),
                 "r": In(16),
                 "shift": In(6),
-                "parameters": In(ArrayLayout(32, lanes)),
+                "parameters": In(ArrayLayout(32 if centred else 16, lanes)),
                 "gamma_shift": In(4),
                 "y": Out(ArrayLayout(signed(8), lanes)),
             },
-            {"d": width, "l": lanes},
+            {"d": width, "l": lanes} | _kind(centred),
         )
 
     def context(self) -> dict[str, Any]:
-        centred_bits = (self.width * 0xFFFF).bit_length() + 1
+        reach = self.width * (0xFFFF if self.centred else 0x8000)  # of what meets the root
+        centred_bits = reach.bit_length() + 1
         # |d*x - S| is at most d*sqrt(d-1) standard deviations, and the root is good to 2**-13.
         largest = int(self.width**0.5 * 1024 * (1 + 2**-12)) + 1
         return {
             "width": self.width,
             "lanes": self.lanes,
             "total_bits": self.total_bits,
+            "centred": self.centred,
             "centred_bits": centred_bits,
             "cut": 17 if centred_bits > 27 else 0,  # what one DSP48E2 takes beside 17 bits
             "n_bits": largest.bit_length() + 1,
@@ -198,8 +212,9 @@ class NormParameters(TemplateUnit):
     Parameters
     ----------
     words : words of a row.
-    lanes : channels of a word, 32 bits each.
+    lanes : channels of a word.
     beat_words : words of a beat.
+    bits : of a channel: 32, or 16 if there is no beta.
 
     Members
     -------
@@ -210,33 +225,33 @@ class NormParameters(TemplateUnit):
 
     template = "sfu/norm_parameters.sv.j2"
 
-    def __init__(self, words: int, lanes: int, beat_words: int) -> None:
-        self.words, self.lanes, self.beat_words = words, lanes, beat_words
+    def __init__(self, words: int, lanes: int, beat_words: int, bits: int = 32) -> None:
+        self.words, self.lanes, self.beat_words, self.bits = words, lanes, beat_words, bits
         self.chunk_bits = max(1, (words - 1).bit_length())
         self.index_bits = max(1, ((words - 1) // beat_words).bit_length())
-        self.i_layout = StructLayout({"index": self.index_bits, "data": beat_words * lanes * 32})
+        self.i_layout = StructLayout({"index": self.index_bits, "data": beat_words * lanes * bits})
         super().__init__(
             {
                 "i": In(stream.Signature(self.i_layout)),
                 "en": In(1),
                 "chunk": In(self.chunk_bits),
-                "word": Out(ArrayLayout(32, lanes)),
+                "word": Out(ArrayLayout(bits, lanes)),
             },
-            {"w": words, "l": lanes, "b": beat_words},
+            {"w": words, "l": lanes, "b": beat_words} | _kind(bits == 32),
         )
 
     def context(self) -> dict[str, Any]:
         return {
             "words": self.words,
             "beat_words": self.beat_words,
-            "bits": self.lanes * 32,
+            "bits": self.lanes * self.bits,
             "chunk_bits": self.chunk_bits,
             "index_bits": self.index_bits,
         }
 
 
 class LayerNorm(Unit):
-    """Normalises rows of the residual buffer to 8 bits (``layernorm``).
+    """Normalises rows of the residual buffer to 8 bits (``layernorm``; ``rmsnorm`` if not ``centred``).
 
     Every row is read once: a statistics pass sums it and keeps a copy, from which it is normalised.
     The passes of successive rows overlap: in steady state a row costs ``width / lanes`` cycles.
@@ -251,7 +266,9 @@ class LayerNorm(Unit):
     width : numbers of a row, a multiple of ``lanes``, at most 16384.
     lanes : numbers of a word, at least 2.
     rows_bits : width of a row's index.
-    beat_bytes : size of a beat of parameters, a multiple of ``4 * lanes``.
+    beat_bytes : size of a beat of parameters, a multiple of a word's: of ``4 * lanes``, without a mean of
+        ``2 * lanes``.
+    centred : whether the mean is subtracted and beta is added.
 
     Members
     -------
@@ -261,7 +278,7 @@ class LayerNorm(Unit):
     x_data : ``In``, s16 per lane; the cycle after ``x_en``.
     constants : ``In``; ``epsilon`` (u64, below 2**56) and ``gamma_shift`` (u4), taken when
         ``valid``.
-    param : ``In(stream)`` of ``index`` and ``data``: a beat of gamma s16, beta s16 of successive
+    param : ``In(stream)`` of ``index`` and ``data``: a beat of gamma s16 (and beta s16) of successive
         channels. A beat is cut into words, so ``ready`` rises with its last word (of the row).
     param_done : ``In(1)``; a pulse with or after the last transfer: the job's constants and
         parameters are in. Those of a job come after the ``done`` of the job before.
@@ -275,25 +292,30 @@ class LayerNorm(Unit):
         If a parameter is out of its range.
     """
 
-    def __init__(self, width: int, lanes: int, rows_bits: int, beat_bytes: int) -> None:
+    def __init__(
+        self, width: int, lanes: int, rows_bits: int, beat_bytes: int, centred: bool = True
+    ) -> None:
+        word_bytes = (4 if centred else 2) * lanes
         if lanes < 2:
             raise ValueError(f"A word needs at least 2 lanes, not {lanes!r}")
         if width < 1 or width % lanes or width > 16384:
             raise ValueError(f"Width must be a multiple of {lanes} up to 16384, not {width!r}")
-        if beat_bytes < 1 or beat_bytes % (4 * lanes):
+        if beat_bytes < 1 or beat_bytes % word_bytes:
             raise ValueError(
-                f"A beat must be a multiple of {4 * lanes} bytes, the parameters of a word, "
+                f"A beat must be a multiple of {word_bytes} bytes, the parameters of a word, "
                 f"not {beat_bytes!r}"
             )
         if rows_bits < 1:
             raise ValueError(f"The index of a row needs at least 1 bit, not {rows_bits!r}")
         self.width, self.lanes = width, lanes
-        self.rows_bits, self.beat_bytes = rows_bits, beat_bytes
+        self.rows_bits, self.beat_bytes, self.centred = rows_bits, beat_bytes, centred
         self.words = width // lanes
-        self._sums = NormSums(width, lanes)
-        self._root = InverseRoot(width, self._sums.total_bits, self._sums.squares_bits)
-        self._lanes = NormLanes(width, lanes)
-        self._parameters = NormParameters(self.words, lanes, beat_bytes // (4 * lanes))
+        self._sums = NormSums(width, lanes, centred)
+        self._root = InverseRoot(width, self._sums.total_bits, self._sums.squares_bits, centred)
+        self._lanes = NormLanes(width, lanes, centred)
+        self._parameters = NormParameters(
+            self.words, lanes, beat_bytes // word_bytes, 8 * word_bytes // lanes
+        )
         self.chunk_bits = self._parameters.chunk_bits
         self.job_layout = StructLayout(
             {"first": rows_bits, "count": rows_bits + 1, "to": rows_bits}
@@ -318,7 +340,7 @@ class LayerNorm(Unit):
                 "done": Out(1),
                 "busy": Out(1),
             },
-            {"d": width, "l": lanes, "r": rows_bits, "b": beat_bytes},
+            {"d": width, "l": lanes, "r": rows_bits, "b": beat_bytes} | _kind(centred),
         )
 
     @property
@@ -393,7 +415,7 @@ class LayerNorm(Unit):
         waiting = Signal()
         m.d.comb += [
             root.valid.eq((sums.done | waiting) & known),
-            root.total.eq(sums.total),
+            *([root.total.eq(sums.total)] if self.centred else []),
             root.squares.eq(sums.squares),
             root.epsilon.eq(epsilon),
         ]
@@ -428,7 +450,7 @@ class LayerNorm(Unit):
         m.d.comb += [
             lanes.valid.eq(stages[1][0]),
             lanes.x.eq(copy.r_data),
-            lanes.total.eq(root.total_o),
+            *([lanes.total.eq(root.total_o)] if self.centred else []),
             lanes.r.eq(root.r),
             lanes.shift.eq(root.shift),
             lanes.gamma_shift.eq(gamma_shift),

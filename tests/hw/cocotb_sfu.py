@@ -12,7 +12,9 @@ from cocotb.triggers import Event, ReadOnly, RisingEdge
 from hw.sfu.activation import Activation
 from hw.sfu.argmax import ArgMax
 from hw.sfu.layernorm import InverseRoot, LayerNorm, NormSums
+from hw.sfu.product import GatedProduct
 from hw.sfu.requantise import Requantise
+from hw.sfu.rotary import Rotary
 from hw.sfu.softmax import Reciprocal, Softmax
 from hw.unit import Unit
 from sim.golden import ops
@@ -23,14 +25,24 @@ UNITS: dict[str, Unit] = {
     "requantise": Requantise(lanes=4, acc_bits=32, tag_bits=5),
     "requantise_narrow": Requantise(lanes=2, acc_bits=20, tag_bits=1),
     "activation": Activation(lanes=3, tag_bits=4),
+    "activation_relu": Activation(lanes=2, tag_bits=1, gate="relu"),
+    "activation_passing": Activation(lanes=3, tag_bits=2, gate="silu", bits=16, passing=True),
+    "rotary": Rotary(lanes=8, tag_bits=3),
+    "rotary_pair": Rotary(lanes=2, tag_bits=1),
+    "gated_product": GatedProduct(lanes=3),
     "argmax": ArgMax(lanes=8, index_bits=10),
     "argmax_odd": ArgMax(lanes=5, index_bits=7),
     "layernorm": LayerNorm(width=64, lanes=8, rows_bits=3, beat_bytes=64),
     "layernorm_odd": LayerNorm(width=24, lanes=4, rows_bits=2, beat_bytes=16),
     "layernorm_word": LayerNorm(width=8, lanes=8, rows_bits=4, beat_bytes=96),
     "layernorm_long": LayerNorm(width=1280, lanes=2, rows_bits=2, beat_bytes=16),
+    "rmsnorm": LayerNorm(width=64, lanes=8, rows_bits=3, beat_bytes=64, centred=False),
+    "rmsnorm_odd": LayerNorm(width=24, lanes=4, rows_bits=2, beat_bytes=8, centred=False),
+    "rmsnorm_long": LayerNorm(width=2048, lanes=2, rows_bits=2, beat_bytes=16, centred=False),
     "norm_sums": NormSums(width=24, lanes=3),
+    "norm_sums_rms": NormSums(width=24, lanes=3, centred=False),
     "inverse_root": InverseRoot(width=64, total_bits=22, squares_bits=37),
+    "inverse_root_rms": InverseRoot(width=64, total_bits=22, squares_bits=37, centred=False),
     "reciprocal": Reciprocal(total_bits=24, tag_bits=3),
     "softmax": Softmax(tokens=2, lanes=8, context=64, slots=4),
     "softmax_odd": Softmax(tokens=3, lanes=6, context=42, slots=3),
@@ -146,15 +158,20 @@ async def activation_equals_golden(dut):
         def word(
             z: np.ndarray, multiplier: int, shift: int, tag: int, unit: Activation = unit
         ) -> tuple[int, int]:
-            y = ops.gated_activation(z, multiplier, shift, unit.gate)
+            plain = unit.passing and tag % 2
+            if plain:
+                y = ops.requantise(z, 0, multiplier, shift, unit.bits)
+            else:
+                y = ops.gated_activation(z, multiplier, shift, unit.gate, unit.bits)
             return (
                 fields(
                     (pack(z, 16), unit.lanes * 16),
                     (multiplier, 16),
                     (shift, 6),
                     (tag, unit.tag_bits),
+                    *([(int(plain), 1)] if unit.passing else []),
                 ),
-                fields((pack(y, 8), unit.lanes * 8), (tag, unit.tag_bits)),
+                fields((pack(y, unit.bits), unit.lanes * unit.bits), (tag, unit.tag_bits)),
             )
 
         for busy in BUSY:
@@ -172,6 +189,74 @@ async def activation_equals_golden(dut):
         words, want = map(list, zip(*(word(row, 40000, 20, 0) for row in z), strict=True))
         assert await transfer(dut, name, words, (1.0, 1.0), len(words)) == want
         assert await latency(dut, name, 0) == unit.latency
+
+
+@cocotb.test(**LIMIT)
+async def rotary_equals_golden(dut):
+    """The angles are those of a memory that is read as a word enters, and keeps what it read."""
+    await start(dut)
+    for name, unit in of_type(Rotary):
+        rng = np.random.default_rng(14)
+
+        def word(y: np.ndarray, plain: bool, tag: int, unit: Rotary = unit) -> int:
+            return fields((pack(y, 16), unit.lanes * 16), (int(plain), 1), (tag, unit.tag_bits))
+
+        for busy in BUSY:
+            words, want, angles = [], [], []
+            for n in range(300):
+                y, plain = narrow(rng, 16, unit.lanes), rng.random() < 0.2
+                row = np.round(2**14 * np.sin(rng.uniform(0, 2 * np.pi, unit.lanes)))
+                row = narrow(rng, 16, unit.lanes) if n % 5 == 0 else row.astype(np.int64)
+                tag = int(rng.integers(1 << unit.tag_bits))
+                words.append(word(y, plain, tag))
+                angles.append(pack(row, 16))
+                turned = ops.clamp(y, 8) if plain else ops.rotary(y[None], row[None])[0]
+                want.append(fields((pack(turned, 8), unit.lanes * 8), (tag, unit.tag_bits)))
+
+            async def memory(name: str = name, angles: list[int] = angles) -> None:
+                valid, ready = (getattr(dut, f"{name}__i__{p}") for p in ("valid", "ready"))
+                for row in angles:
+                    await ReadOnly()
+                    while not (valid.value and ready.value):
+                        await RisingEdge(dut.clk)
+                        await ReadOnly()
+                    await RisingEdge(dut.clk)
+                    getattr(dut, f"{name}__angles").value = row
+
+            reading = cocotb.start_soon(memory())
+            assert await transfer(dut, name, words, busy, len(words)) == want, f"{name} at {busy}"
+            await reading
+        zero = np.zeros(unit.lanes, np.int64)
+        assert await latency(dut, name, word(zero, False, 0)) == unit.latency
+
+
+@cocotb.test(**LIMIT)
+async def gated_product_equals_golden(dut):
+    await start(dut)
+    for name, unit in of_type(GatedProduct):
+        rng = np.random.default_rng(15)
+        up = narrow(rng, 16, 3 * 500).reshape(-1, unit.lanes)
+        u = narrow(rng, 16, up.size).reshape(up.shape)
+        u[::3] = (
+            2**15 * rng.uniform(-128, 128, u[::3].shape) / np.where(up[::3], up[::3], 1)
+        ).clip(-32768, 32767)
+        up[:2], u[:2] = -32768, [[-32768], [32767]]
+        due: list[int] = []
+        found: list[int] = []
+        k = 0
+        while len(found) < len(up):
+            given = k < len(up) and rng.random() < 0.7
+            getattr(dut, f"{name}__valid").value = int(given)
+            if given:
+                getattr(dut, f"{name}__up").value = pack(up[k], 16)
+                k += 1
+            due.append(int(given))
+            if len(due) > unit.latency and due[-1 - unit.latency]:
+                await ReadOnly()
+                found.append(int(getattr(dut, f"{name}__y").value))
+            await RisingEdge(dut.clk)
+            getattr(dut, f"{name}__u").value = pack(u[k - 1], 16) if given else 12345
+        assert found == [pack(row, 8) for row in ops.gated_product(u, up)]
 
 
 @cocotb.test(**LIMIT)
@@ -269,7 +354,7 @@ class NormBench:
         self, gamma: np.ndarray, beta: np.ndarray, shift: int, epsilon: int, busy: float
     ) -> None:
         """Give the constants and every beat of parameters, then ``param_done``."""
-        values = np.stack([gamma, beta], axis=1).reshape(-1)
+        values = np.stack([gamma, beta], axis=1).reshape(-1) if self.unit.centred else gamma
         per_beat = self.unit.beat_bytes // 2
         self.port("constants__epsilon").value = epsilon
         self.port("constants__gamma_shift").value = shift
@@ -343,7 +428,10 @@ class NormBench:
 
         want = []
         for k in range(count):
-            y = ops.layernorm(x[k], gamma, beta, shift, epsilon)
+            if unit.centred:
+                y = ops.layernorm(x[k], gamma, beta, shift, epsilon)
+            else:
+                y = ops.rmsnorm(x[k], gamma, shift, epsilon)
             for chunk in range(unit.words):
                 part = y[chunk * unit.lanes : (chunk + 1) * unit.lanes]
                 want.append(((to + k) % len(self.buffer), chunk, pack(part, 8)))
@@ -416,8 +504,8 @@ async def norm_sums_are_exact(dut):
                 part = pack(x[k * unit.lanes : (k + 1) * unit.lanes], 16)
                 inputs.append({"first": int(k == 0), "last": int(k == words - 1), "x": part})
             total = int(x.sum()) & ((1 << unit.total_bits) - 1)
-            want.append((1, total, int((x * x).sum())))
-        outputs = ("done", "total", "squares")
+            want.append((1, *([total] if unit.centred else []), int((x * x).sum())))
+        outputs = ("done", "total", "squares") if unit.centred else ("done", "squares")
         assert await pulses(dut, name, inputs, "last", outputs, unit.latency) == want
 
 
@@ -432,7 +520,7 @@ async def inverse_root_equals_golden(dut):
         dut_epsilon = getattr(dut, f"{name}__epsilon")
         for value in values:
             # d*Q - S*S + epsilon is the value; S is any that leaves room for Q.
-            total = rng.randint(-(1 << 18), 1 << 18)
+            total = rng.randint(-(1 << 18), 1 << 18) if unit.centred else 0
             squares = -(-total * total // unit.width)
             squares += rng.randint(0, min(value - 1, 1 << 34) // unit.width)
             epsilon = value - (unit.width * squares - total * total)
@@ -440,13 +528,19 @@ async def inverse_root_equals_golden(dut):
                 total = squares = 0
                 epsilon = value
             dut_epsilon.value = epsilon
-            sums = {"total": total & ((1 << unit.total_bits) - 1), "squares": squares}
-            [found] = await pulses(dut, name, [sums], "", ("r", "shift", "total_o"), unit.latency)
+            sums = {"squares": squares}
+            outputs = ("r", "shift")
+            if unit.centred:
+                sums["total"] = total & ((1 << unit.total_bits) - 1)
+                outputs += ("total_o",)
+            [found] = await pulses(dut, name, [sums], "", outputs, unit.latency)
             r, e = ops.rsqrt(value)
-            assert found == (r, 13 + e, sums["total"]), f"1 / sqrt({value})"
+            totals = (sums["total"],) if unit.centred else ()
+            assert found == (r, 13 + e, *totals), f"1 / sqrt({value})"
         # One row per cycle.
         dut_epsilon.value = 1
-        inputs = [{"total": 0, "squares": rng.getrandbits(36)} for _ in range(100)]
+        zero = {"total": 0} if unit.centred else {}
+        inputs = [zero | {"squares": rng.getrandbits(36)} for _ in range(100)]
         want = [ops.rsqrt(unit.width * row["squares"] + 1) for row in inputs]
         found = await pulses(dut, name, inputs, "", ("r", "shift"), unit.latency)
         assert found == [(r, 13 + e) for r, e in want]

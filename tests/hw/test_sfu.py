@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from generators.verilog import emit
-from hw.sfu import tables
+from hw.sfu import product, rotary, tables
 from hw.sfu.activation import Activation
 from hw.sfu.argmax import ArgMax
 from hw.sfu.layernorm import LayerNorm
@@ -29,8 +29,12 @@ def test_on_verilator(tmp_path: Path) -> None:
 
 class TestRtl:
     @pytest.mark.parametrize(
-        "name", ["requantise", "activation", "argmax_odd", "layernorm", "softmax"]
-    )
+        "name",
+        [
+            "requantise", "activation", "activation_passing", "rotary", "gated_product", "argmax_odd",
+            "layernorm", "rmsnorm_odd", "softmax",
+        ],
+    )  # fmt: skip
     def test_tools_read_it_without_warnings(self, name: str, tmp_path: Path) -> None:
         emission = emit(UNITS[name])
         for file, text in emission.files.values():
@@ -68,6 +72,9 @@ class TestTables:
         assert tables.GATE_TABLE.keys() == ops.GATE_TABLE.keys()
         for gate, table in tables.GATE_TABLE.items():
             np.testing.assert_array_equal(table, ops.GATE_TABLE[gate])
+        assert rotary.ROTARY_FRACTION == ops.ROTARY_FRACTION
+        assert rotary.ANGLE_FRACTION == ops.ANGLE_FRACTION
+        assert product.PRODUCT_FRACTION == ops.PRODUCT_FRACTION
 
     def test_concatenation_has_the_first_value_lowest(self) -> None:
         assert (
@@ -112,6 +119,11 @@ class TestCycles:
             lambda: Activation(4, 1, "swish"),
             "Gate 'swish' is not known; known are gelu, relu, silu",
         ),
+        (lambda: Activation(4, 1, bits=12), "A result has 8 or 16 bits, not 12"),
+        (lambda: rotary.Rotary(3, 1), "A word needs an even number of lanes, not 3"),
+        (lambda: rotary.Rotary(4, 0), "A tag needs at least 1 bit, not 0"),
+        (lambda: product.GatedProduct(0), "A word needs at least 1 lane, not 0"),
+        (lambda: LayerNorm(64, 8, 3, 24, False), "A beat must be a multiple of 16 bytes"),
         (lambda: ArgMax(1, 8), "A word needs at least 2 lanes, not 1"),
         (lambda: ArgMax(8, 2), "An index of 8 lanes needs 3 bits, not 2"),
         (lambda: LayerNorm(60, 8, 3, 64), "Width must be a multiple of 8 up to 16384, not 60"),
