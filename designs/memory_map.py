@@ -35,11 +35,11 @@ class MemoryMap:
     ----------
     ports, port_bytes : P and PB: memory ports, and bytes of one port.
     lanes : R = O, the lanes of the engine; a beat is R * R bytes.
-    layers, width, heads, ffn, vocabulary, context : sizes of the model as built.
+    layers, width, heads, kv_heads, ffn, vocabulary, context : sizes of the model as built.
     tokens, weights, head, wte, wpe, k, v : first stripe of each region.
     layer_stripes : stripes from one layer's weight stream to the next.
     head_stripes : stripes of the head's weight stream.
-    row_stripes : stripes of one row of wte or wpe.
+    row_stripes, position_stripes : stripes of one row of wte, of wpe.
     kv_head_stripes, kv_layer_stripes : stripes from one head, one layer to the next in K and in V.
     total_stripes : end of the last region.
     w_bits, w_group, w_n, w_m, w_share : format of the weight stream, a `WeightFormat`.
@@ -51,6 +51,7 @@ class MemoryMap:
     layers: int
     width: int
     heads: int
+    kv_heads: int
     ffn: int
     vocabulary: int
     context: int
@@ -64,6 +65,7 @@ class MemoryMap:
     layer_stripes: int
     head_stripes: int
     row_stripes: int
+    position_stripes: int
     kv_head_stripes: int
     kv_layer_stripes: int
     total_stripes: int
@@ -99,6 +101,11 @@ class MemoryMap:
         return self.width // self.heads
 
     @property
+    def kv_width(self) -> int:
+        """Features of the keys (or values) of a position."""
+        return self.kv_heads * self.head_size
+
+    @property
     def head_blocks(self) -> int:
         """Blocks of R features in one head."""
         return self.head_size // self.lanes
@@ -106,7 +113,7 @@ class MemoryMap:
     @property
     def image_stripes(self) -> int:
         """Stripes of the image file: everything up to the end of wpe."""
-        return self.wpe + self.context * self.row_stripes
+        return self.wpe + self.context * self.position_stripes
 
     @property
     def image_bytes(self) -> int:
@@ -168,18 +175,18 @@ class MemoryMap:
         self._token_rows(memory, start, len(tokens))[:] = ids.view(np.uint8)
 
     def read_kv(self, memory: Bytes, which: str, layer: int, count: int) -> NDArray[np.int8]:
-        """Keys or values of positions 0 .. count - 1 of one layer, int8 [count, d]."""
+        """Keys or values of positions 0 .. count - 1 of one layer, int8 [count, kv width]."""
         beats = self._kv_beats(memory, which, layer)  # head, group, block, position, feature
-        rows = beats.transpose(1, 3, 0, 2, 4).reshape(-1, self.width)
+        rows = beats.transpose(1, 3, 0, 2, 4).reshape(-1, self.kv_width)
         return rows[:count].view(np.int8)
 
     def write_kv(
         self, memory: Bytes, which: str, layer: int, start: int, rows: NDArray[np.integer]
     ) -> None:
-        """Put keys or values [L, d] at positions start .. start + L - 1 of one layer."""
+        """Put keys or values [L, kv width] at positions start .. start + L - 1 of one layer."""
         at = np.arange(start, start + rows.shape[0])
         parts = rows.astype(np.int8).view(np.uint8)
-        parts = parts.reshape(-1, self.heads, self.head_blocks, self.lanes)
+        parts = parts.reshape(-1, self.kv_heads, self.head_blocks, self.lanes)
         beats = self._kv_beats(memory, which, layer)
         beats[:, at // self.lanes, :, at % self.lanes] = parts
 
@@ -193,7 +200,7 @@ class MemoryMap:
         first = self.kv_stripe(which, layer, 0, 0, 0) * self.stripe_bytes
         size = self.kv_layer_stripes * self.stripe_bytes
         return memory[first : first + size].reshape(
-            self.heads, -1, self.head_blocks, self.lanes, self.lanes
+            self.kv_heads, -1, self.head_blocks, self.lanes, self.lanes
         )
 
     # ---- Files ----------------------------------------------------------------------------------

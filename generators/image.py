@@ -8,13 +8,14 @@ only the sizes of a model; `write_image` needs its integers, one layer at a time
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from designs.cards import Norm
 from designs.errors import DesignError
 from designs.memory_map import MemoryMap
 from designs.progress import Progress
@@ -135,13 +136,14 @@ def phase_beats(
     beat = lanes * lanes
     row = stream_shape(asked.stream, lanes, beat).row_beats
     d, f, header = card.width, card.ffn, row * _ceil(CHANNEL_BYTES, lanes)
+    kv, channel = d // card.heads * card.kv_heads, 4 if card.norm == "layernorm" else 2
 
     def norm(phase: str) -> PhaseBeats:
         return PhaseBeats(
             phase,
             (
                 WeightItem(phase, "constant", row * _ceil(CONSTANT_BYTES, beat)),
-                WeightItem(phase, "parameters", row * _ceil(4 * d, beat)),
+                WeightItem(phase, "parameters", row * _ceil(channel * d, beat)),
             ),
             row=row,
         )
@@ -160,8 +162,9 @@ def phase_beats(
 
     attention = PhaseBeats("attention", (WeightItem("attention", "header", header),) * 2, row=row)
     phases = [
-        norm("ln_1"), linear("k", d, d), linear("v", d, d), linear("q", d, d), attention,
-        linear("proj", d, d), norm("ln_2"), linear("fc1", d, f, lead=1), linear("fc2", f, d),
+        norm("ln_1"), linear("k", d, kv), linear("v", d, kv), linear("q", d, d), attention,
+        linear("proj", d, d), norm("ln_2"), linear("fc1", d, 2 * f if card.gated else f, lead=1),
+        linear("fc2", f, d),
         norm("ln_f"), linear("lm_head", d, card.vocabulary),
     ]  # fmt: skip
     return {beats.phase: beats for beats in phases}
@@ -228,15 +231,15 @@ def memory_map(
         * stream.period_stripes
         for phases in (LAYER_PHASES, HEAD_PHASES)
     )
-    row = _ceil(2 * shape.width, stripe)
+    row, position = (_ceil(2 * n, stripe) for n in (shape.width, shape.position_width))
     kv_head = _ceil(context, lanes) * (shape.head_size // lanes) * per_beat
-    kv_layer = shape.heads * kv_head
+    kv_layer = shape.kv_heads * kv_head
     sizes = {
         "tokens": context + 1,
         "weights": shape.layers * layer,
         "head": head,
         "wte": shape.vocabulary * row,
-        "wpe": context * row,
+        "wpe": context * position,
         "k": shape.layers * kv_layer,
         "v": shape.layers * kv_layer,
     }
@@ -251,6 +254,7 @@ def memory_map(
         layers=shape.layers,
         width=shape.width,
         heads=shape.heads,
+        kv_heads=shape.kv_heads,
         ffn=shape.ffn,
         vocabulary=shape.vocabulary,
         context=context,
@@ -258,6 +262,7 @@ def memory_map(
         layer_stripes=layer,
         head_stripes=head,
         row_stripes=row,
+        position_stripes=position,
         kv_head_stripes=kv_head,
         kv_layer_stripes=kv_layer,
         total_stripes=_ceil(end, align) * align,
@@ -298,7 +303,7 @@ def write_image(
         If the map was made for a model of other sizes.
     """
     count = memory.layers if layers is None else layers
-    for name in ("width", "heads", "ffn", "vocabulary"):
+    for name in ("width", "heads", "kv_heads", "ffn", "vocabulary"):
         if getattr(model.shape, name) != getattr(memory, name):
             raise DesignError(
                 f"the memory map is for {name} {getattr(memory, name)}, "
@@ -323,42 +328,53 @@ def write_image(
         if progress is not None:
             progress.advance(done, count + 2)
 
+    norm = model.shape.norm
     with path.open("wb") as file:
         for i in range(count):
             file.seek((memory.weights + i * memory.layer_stripes) * stripe)
-            _write(file, _stream(pack_layer(model.layers[i], memory.lanes, form), shape))
+            _write(file, _stream(pack_layer(model.layers[i], memory.lanes, form, norm), shape))
             _expect(file, (memory.weights + (i + 1) * memory.layer_stripes) * stripe)
             advance()
         file.seek(memory.head * stripe)
-        _write(file, _stream(pack_head(model.ln_f, model.head, memory.lanes, form), shape))
+        _write(file, _stream(pack_head(model.ln_f, model.head, memory.lanes, form, norm), shape))
         _expect(file, (memory.head + memory.head_stripes) * stripe)
         advance()
-        for start, table in ((memory.wte, model.wte), (memory.wpe, model.wpe[: memory.context])):
+        for start, table, size in (
+            (memory.wte, model.wte, memory.row_stripes),
+            (memory.wpe, model.wpe[: memory.context], memory.position_stripes),
+        ):
             file.seek(start * stripe)
-            _write(file, _rows(table, memory.row_stripes * stripe))
+            _write(file, _rows(table, size * stripe))
         _expect(file, memory.image_bytes)
         advance()
 
 
-def pack_layer(layer: QuantLayer, lanes: int, form: WeightFormat = INT8) -> Iterator[Bytes | Beats]:
+def pack_layer(
+    layer: QuantLayer, lanes: int, form: WeightFormat = INT8, norm: Norm = "layernorm"
+) -> Iterator[Bytes | Beats]:
     """The weight stream of one layer, in pieces: bytes of whole rows, and beats of compressed weights."""
-    yield from _norm(layer.ln_1, lanes)
+    yield from _norm(layer.ln_1, lanes, norm)
     for part in (layer.k, layer.v, layer.q):
         yield from _linear(part, lanes, form)
     yield _scaling_header(layer.scores, lanes, channels=lanes)
     yield _scaling_header(layer.context, lanes, channels=1)
     yield from _linear(layer.proj, lanes, form)
-    yield from _norm(layer.ln_2, lanes)
+    yield from _norm(layer.ln_2, lanes, norm)
     yield _scaling_header(layer.activation, lanes, channels=1)
-    yield from _linear(layer.fc1, lanes, form)
+    first = layer.fc1 if layer.up is None else _pairs(layer.fc1, layer.up, lanes)
+    yield from _linear(first, lanes, form)
     yield from _linear(layer.fc2, lanes, form)
 
 
 def pack_head(
-    ln_f: QuantNorm, head: QuantLinear, lanes: int, form: WeightFormat = INT8
+    ln_f: QuantNorm,
+    head: QuantLinear,
+    lanes: int,
+    form: WeightFormat = INT8,
+    norm: Norm = "layernorm",
 ) -> Iterator[Bytes | Beats]:
     """The weight stream of the final norm and the language-model head, in pieces as `pack_layer`."""
-    yield from _norm(ln_f, lanes)
+    yield from _norm(ln_f, lanes, norm)
     yield from _linear(head, lanes, form)
 
 
@@ -373,12 +389,30 @@ def _stream(pieces: Iterable[Bytes | Beats], shape: WeightStream) -> Iterator[By
         yield piece
 
 
-def _norm(part: QuantNorm, lanes: int) -> Iterator[Bytes]:
+def _pairs(gate: QuantLinear, up: QuantLinear, lanes: int) -> QuantLinear:
+    """Two products as one, whose tiles take turns: of the same outputs first the gate, then its factor."""
+
+    def turns(name: str) -> NDArray[Any]:
+        a, b = (getattr(part, name) for part in (gate, up))
+        tiles = [x.reshape(*x.shape[:-1], -1, lanes) for x in (a, b)]
+        return np.stack(tiles, axis=-2).reshape(*a.shape[:-1], -1)
+
+    if gate.format != up.format:
+        raise DesignError(
+            f"fc1 and up share a stream of tiles and must have one format, not {gate.format} and "
+            f"{up.format}"
+        )
+    names = ("weight", "bias", "multiplier", "shift")
+    return replace(gate, **{name: turns(name) for name in names})
+
+
+def _norm(part: QuantNorm, lanes: int, kind: Norm) -> Iterator[Bytes]:
     constant = np.zeros(CONSTANT_BYTES, np.uint8)
     constant[:8] = np.frombuffer(part.epsilon.to_bytes(8, "little"), np.uint8)
     constant[8] = part.gamma_shift
     yield _padded(constant, lanes)
-    yield _padded(np.stack([part.gamma, part.beta], axis=1).astype("<i2"), lanes)
+    channels = [part.gamma, part.beta] if kind == "layernorm" else [part.gamma]
+    yield _padded(np.stack(channels, axis=1).astype("<i2"), lanes)
 
 
 def _linear(part: QuantLinear, lanes: int, form: WeightFormat) -> Iterator[Bytes | Beats]:

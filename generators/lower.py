@@ -22,10 +22,10 @@ __all__ = ["lower", "program"]
 _LAYER = re.compile(r"h(\d+)\.(.+)")
 _SYMBOLS: Mapping[int | str, Size] = {TOKENS: "L", CONTEXT: "P+L"}
 _OPERATIONS = {
-    "layernorm": "layernorm", "softmax": "softmax", "activation": "activation", "elementwise": "add",
-    "embedding": "embedding", "argmax": "argmax",
+    "layernorm": "layernorm", "rmsnorm": "rmsnorm", "rotary": "rotary", "softmax": "softmax",
+    "activation": "activation", "elementwise": "add", "embedding": "embedding", "argmax": "argmax",
 }  # fmt: skip
-_FORMS = {"linear": "matmul", "scores": "scores", "context": "context"}
+_FORMS = {"linear": "matmul", "pair": "matmul", "scores": "scores", "context": "context"}
 
 WIDE = "i16"
 """The residual stream, scores, and what an activation or a sum takes, before it is narrowed to 8 bits."""
@@ -184,6 +184,7 @@ class _Builder:
             _local(task.name), operation, tuple(inputs), tuple(outputs),
             causal=bool(task.get("causal", False)) and task.kind == "matmul",
             heads=int(task.get("heads", 1)) if task.kind == "matmul" else 1,
+            shared=_shared(task),
             **self._sizes(task, last),
         )  # fmt: skip
 
@@ -202,7 +203,7 @@ class _Builder:
         streamed = (
             task.kind == "matmul"
             and readers
-            and readers[0].kind in ("softmax", "activation", "elementwise", "argmax")
+            and readers[0].kind in ("softmax", "activation", "elementwise", "argmax", "rotary")
         )
         return WIDE if streamed else "i8"
 
@@ -217,9 +218,17 @@ class _Builder:
         if form == "scores":
             return {"m": rows, "k": int(a[1]) // heads, "n": "P+L"}
         if form == "context":
-            return {"m": rows, "k": "P+L", "n": int(b[1]) // heads}
+            return {"m": rows, "k": "P+L", "n": int(b[1]) * _shared(task) // heads}
+        if form == "pair":
+            return {"m": rows, "k": b[0], "n": 2 * int(b[1])}
         transposed = task.get("transposed", False)
         return {"m": rows, "k": b[1] if transposed else b[0], "n": b[0] if transposed else b[1]}
+
+
+def _shared(task: ModelTask) -> int:
+    """Heads of a product that share a head of keys or values."""
+    heads = int(task.get("heads", 1))
+    return heads // int(task.get("kv_heads", heads)) if task.kind == "matmul" else 1
 
 
 def _stored(tensor: ModelTensor, reader: ModelTask) -> str:
@@ -235,7 +244,7 @@ def _stored(tensor: ModelTensor, reader: ModelTask) -> str:
 
 _RESULTS = {
     "buffer": Destination.ACTIVATION, "gated": Destination.GATED, "residual": Destination.RESIDUAL,
-    "key": Destination.KEY, "value": Destination.VALUE, "logit": Destination.LOGIT,
+    "rotated": Destination.ROTATED, "key": Destination.KEY, "value": Destination.VALUE, "logit": Destination.LOGIT,
 }  # fmt: skip
 
 
@@ -318,9 +327,11 @@ def _step(schedule: Schedule, phase: Phase, what: Role, config: CoreConfig) -> S
     if what.kind == "attention":
         _check(schedule, what.source, config.query_base, config)
         _check(schedule, what.target, config.context_base, config)
-        if what.task.heads != config.heads:
+        found, own = (what.task.heads, what.task.shared), (config.heads, config.shared)
+        if found != own:
             raise ScheduleError(
-                f"Phase {phase.id} has {what.task.heads} heads, the core {config.heads}"
+                f"Phase {phase.id} has {found[0]} heads, of which {found[1]} share keys and values, the core "
+                f"{own[0]} and {own[1]}"
             )
         return Step(name=phase.id, op=Op.ATTENTION, constant=True)
     k, n = (size_value(size, config.chunk) for size in (what.task.k, what.task.n))
@@ -339,9 +350,10 @@ def _step(schedule: Schedule, phase: Phase, what: Role, config: CoreConfig) -> S
         source=_word(schedule, what.source, config),
         source_stride=k // config.lanes,
     )
-    if what.result in ("buffer", "gated"):
+    if what.result in ("buffer", "gated", "rotated"):
+        stored = size_value(schedule.problem.tensor(what.target).shape[-1], config.chunk)
         return replace(
-            step, target=_word(schedule, what.target, config), target_stride=n // config.lanes
+            step, target=_word(schedule, what.target, config), target_stride=stored // config.lanes
         )
     return step
 

@@ -15,7 +15,9 @@ from hw.memory import StripedMemory
 from hw.sfu.activation import Activation
 from hw.sfu.argmax import ArgMax
 from hw.sfu.layernorm import LayerNorm, NormSums
+from hw.sfu.product import GatedProduct
 from hw.sfu.requantise import Requantise
+from hw.sfu.rotary import Rotary
 from hw.sfu.softmax import Softmax
 from schedules.machine import Machine, ReadClient
 
@@ -48,6 +50,7 @@ def _measure(c: CoreConfig, board: TargetCard) -> Machine:
         lanes=c.lanes,
         rows_bits=(c.chunk - 1).bit_length() or 1,
         beat_bytes=c.beat_bytes,
+        centred=c.centred,
     )
     softmax = Softmax(
         tokens=c.tokens, lanes=c.lanes, context=c.context_chunks * c.lanes, slots=c.slots
@@ -89,18 +92,20 @@ def _measure(c: CoreConfig, board: TargetCard) -> Machine:
         beat_cycles=tuple(engine.beat_cycles(rows) for rows in range(1, c.tokens + 1)),
         multipliers=engine.macs,
         requantise_latency=Requantise.latency,
-        activation_latency=Activation.latency,
+        activation_latency=Activation.latency + (GatedProduct.latency if c.gated else 0),
+        rotary_latency=Rotary.latency if c.rotary else 0,
         residual_latency=RESIDUAL,
         norm_row=norm.cycles(2) - norm.cycles(1),
         norm_latency=2 * norm.cycles(1) - norm.cycles(2),
-        norm_sums=NormSums(c.width, c.lanes).latency,
-        norm_parameters=-(-4 * c.width // c.beat_bytes),
-        norm_beat=c.beat_bytes // (4 * c.lanes),
+        norm_sums=NormSums(c.width, c.lanes, c.centred).latency,
+        norm_parameters=-(-c.norm_bytes * c.width // c.beat_bytes),
+        norm_beat=min(c.beat_bytes // (c.norm_bytes * c.lanes), c.width_words),
         softmax_latency=softmax.cycles(1, 1) - 1,
         softmax_wait=softmax.wait,
         argmax_latency=ArgMax(lanes=c.lanes, index_bits=32).latency,
         embed_words=c.stripe_bytes // (2 * c.lanes),
         row_stripes=c.row_stripes,
+        position_stripes=c.position_stripes,
         stream_row=c.stream.row_beats,
         stream_period=c.stream.period_beats,
         stream_side=c.stream.side_stripes,

@@ -11,6 +11,7 @@ from designs.memory_map import MemoryMap
 from designs.target import TargetCard
 from generators.compress import LINEARS, Compression
 from generators.image import memory_map
+from generators.quantise import GATES
 from generators.resources import estimate, excess, total
 from generators.weight_stream import stream_shape, terms
 from hw.arrays import ENGINES, Engine, EngineSpec, make_engine
@@ -89,9 +90,10 @@ def plan(
             f"engine {engine}: array {engine.array!r} runs alone (hwgen engine), not in an accelerator yet; "
             f"use one of {able}"
         )
-    if card.family != "gpt2":
+    if card.activation not in GATES:
         raise DesignError(
-            f"{card.name} is of family {card.family}, which has no circuit yet: only gpt2 can be built"
+            f"{card.name} has activation {card.activation}, for which there is no table; there are "
+            f"{', '.join(GATES)}"
         )
     if engine.pe == "dsp_packed" and not target.packs:
         raise DesignError(
@@ -266,15 +268,16 @@ def _config(
         held = max(heads * context_beats, -(-4 * context_beats // 3))  # a quarter may be on its way
         return CoreConfig(
             array=engine.array, pe=engine.pe, encoding=engine.encoding or "", dsp=target.dsp_variant,
-            tokens=tokens, lanes=lanes,
-            width=card.width, heads=card.heads, head_size=card.head_size, ffn=card.ffn,
+            tokens=tokens, lanes=lanes, width=card.width, heads=card.heads, kv_heads=card.kv_heads,
+            head_size=card.head_size, ffn=card.ffn, centred=card.norm == "layernorm",
+            rotary=card.position == "rotary", gate=GATES[card.activation], gated=card.gated,
             vocabulary=card.vocabulary, context=card.context, layers=card.layers,
             chunk=chunk, slots=SLOTS // share, ports=memory.ports, port_bytes=memory.port_bytes, buffer_style=style,
             w_depth=_power_of_two(max(tiles * (longest + 1), least)),
             k_depth=_power_of_two(held), v_depth=_power_of_two(held),
             tokens_at=memory.tokens, weights_at=memory.weights, layer_stripes=memory.layer_stripes,
             head_at=memory.head, head_stripes=memory.head_stripes, wte_at=memory.wte, wpe_at=memory.wpe,
-            row_stripes=memory.row_stripes, k_at=memory.k, v_at=memory.v,
+            row_stripes=memory.row_stripes, position_stripes=memory.position_stripes, k_at=memory.k, v_at=memory.v,
             kv_layer_stripes=memory.kv_layer_stripes, kv_head_stripes=memory.kv_head_stripes,
             w_bits=stream.bits, w_group=stream.group, w_n=stream.n, w_m=stream.m, w_share=stream.share,
             w_position_bits=stream.position_bits,

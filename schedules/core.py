@@ -24,7 +24,14 @@ from schedules.sizes import size_value
 
 __all__ = ["Core", "Pass", "PassTime", "PhaseCount", "Run", "phase_bytes"]
 
-GATED, RESIDUAL, KEY, VALUE, LOGIT = "gated", "residual", "key", "value", "logit"
+GATED, RESIDUAL, ROTATED, KEY, VALUE, LOGIT = (
+    "gated",
+    "residual",
+    "rotated",
+    "key",
+    "value",
+    "logit",
+)
 ITEM_QUEUE = 2
 """Cycles through the queue of attention items between drain and softmax."""
 
@@ -80,13 +87,14 @@ def phase_bytes(machine: Machine, what: Role, shape: Pass) -> int:
     """Bytes that one run of a phase reads from memory, headers and padding included."""
     task = what.task
     if what.kind == "embed":
-        return shape.tokens * (2 * machine.row_stripes + (shape.tokens > 1)) * machine.stripe_bytes
+        rows = machine.row_stripes + machine.position_stripes
+        return shape.tokens * (rows + (shape.tokens > 1)) * machine.stripe_bytes
     weights = machine.stream_bytes(stream_beats(machine, what))
     if what.kind != "attention":
         return weights
     chunks = -(-(shape.past + shape.tokens) // machine.lanes)
     head = -(-size_value(task.k, 1, 0) // machine.lanes)
-    return 2 * task.heads * chunks * head * machine.beat_bytes + weights
+    return 2 * task.heads // task.shared * chunks * head * machine.beat_bytes + weights
 
 
 def stream_beats(machine: Machine, what: Role) -> int:
@@ -129,7 +137,7 @@ class Core:
         attention = [
             r.task for steps in self._steps.values() for _, r in steps if r.kind == "attention"
         ]
-        self._heads = attention[0].heads if attention else 0
+        self._heads = attention[0].heads // attention[0].shared if attention else 0  # of the cache
         self._head_words = -(-size_value(attention[0].k, 1) // machine.lanes) if attention else 0
         self._starved = self._beats = 0
         self._fed = 0  # the last tile of weights was
@@ -290,7 +298,7 @@ class Core:
     # ---- Phases -----------------------------------------------------------------------------------
 
     def _embed(self, shape: Pass, is_prompt: bool, start: int) -> None:
-        """Row after row: its token, then a stripe of each table at a time."""
+        """Row after row: its token, then a stripe of each table at a time; or a row of one, then of the other."""
         m, cycle, latency = self._m, start + 1, self._m.stream_latency
 
         def ask(at: int) -> int:
@@ -307,6 +315,10 @@ class Core:
 
         for _ in range(shape.tokens):
             cycle = take(ask(cycle), cycle + 1) if is_prompt else cycle + 1
+            if m.rotary_latency:  # one stripe after the other, the angles last
+                for _ in range(m.row_stripes + m.position_stripes):
+                    cycle = take(ask(cycle), cycle + 1)
+                continue
             for _ in range(m.row_stripes):
                 token, position = ask(cycle), ask(cycle + 1)
                 cycle = take(position, take(token, cycle + 2))
@@ -395,6 +407,8 @@ class Core:
             cycle += m.residual_latency
         elif result == GATED:
             cycle += m.activation_latency
+        elif result == ROTATED:
+            cycle += m.rotary_latency
         elif result == LOGIT:
             self._result = cycle + m.argmax_latency
         self._drained = cycle + 1
@@ -419,7 +433,7 @@ class Core:
             for g in range(len(groups))
         ]
         beats = -(-(shape.past + shape.tokens) // m.lanes) * words  # of a head
-        items = what.task.heads * len(groups)
+        items, shared = what.task.heads * len(groups), what.task.shared
         self._finish()
         cycle = self._header(start + 1)
         cycle = self._other(cycle) + 1
@@ -428,8 +442,9 @@ class Core:
         first = read = last = 0  # the softmax began to read the item before, and has read it
         while played < items:
             if scored < items and scored - played < phase.interleave:
-                g = scored % len(groups)
+                head, g = divmod(scored, len(groups))
                 fresh = g == 0 or chunks[g] != chunks[g - 1]  # beats that nobody has waited for
+                fresh &= head % shared == 0
                 item = range(chunks[g] * words)
                 issued, cycle = 0, cycle + 1
                 for n in range(chunks[g]):
@@ -443,11 +458,11 @@ class Core:
                 )
                 done.append(read + m.softmax_latency - m.softmax_wait + 1)
                 scored += 1
-                if g == len(groups) - 1:
+                if g == len(groups) - 1 and (head + 1) % shared == 0:
                     self._release("k", issued, beats)
             else:
-                g = played % len(groups)
-                fresh = g == 0 or chunks[g] != chunks[g - 1]
+                head, g = divmod(played, len(groups))
+                fresh = head % shared == 0 and (g == 0 or chunks[g] != chunks[g - 1])
                 issued, cycle = 0, max(cycle, done.popleft()) + 1
                 for n in range(words):
                     tile = range(n, chunks[g] * words, words) if fresh else None
@@ -455,7 +470,7 @@ class Core:
                     self._leave(groups[g])
                     cycle = issued + 1
                 played += 1
-                if g == len(groups) - 1:
+                if g == len(groups) - 1 and (head + 1) % shared == 0:
                     self._release("v", issued, beats)
         self._idle = cycle + 1
 

@@ -53,7 +53,9 @@ class Machine:
     engine_latency : from the last beat's transfer to the first row.
     beat_cycles : for which a beat of 1, 2, ... rows occupies the engine.
     multipliers : multiplications a cycle.
-    requantise_latency, activation_latency : of a row.
+    requantise_latency : of a row.
+    activation_latency : of a row behind it; of a gated network, of the activation and the product.
+    rotary_latency : of a row of queries, keys or values behind it; 0 if they are not turned.
     residual_latency : from a requantised row to its write.
     norm_row, norm_latency : a LayerNorm of n rows takes ``n * norm_row + norm_latency`` cycles.
     norm_parameters : beats of parameters of a LayerNorm; one beat of constants comes before them.
@@ -63,7 +65,7 @@ class Machine:
     softmax_wait : from an item to its first read.
     argmax_latency : from the last row of logits to the result.
     embed_words : words of ``lanes`` elements in a stripe of an embedding row.
-    row_stripes : stripes of an embedding row.
+    row_stripes, position_stripes : stripes of an embedding row, and of a row of positions.
     stream_row, stream_period : beats of weights whose values take as many bytes as an uncompressed beat, and beats
         of a period, at whose end layers end.
     stream_side : words of a port in a period that come before its values.
@@ -96,6 +98,7 @@ class Machine:
     multipliers: int
     requantise_latency: int
     activation_latency: int
+    rotary_latency: int
     residual_latency: int
     norm_row: int
     norm_latency: int
@@ -107,6 +110,7 @@ class Machine:
     argmax_latency: int
     embed_words: int
     row_stripes: int
+    position_stripes: int
     stream_row: int = 1
     stream_period: int = 1
     stream_side: int = 0

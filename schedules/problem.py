@@ -25,11 +25,13 @@ TENSOR_KINDS = ("input", "weight", "activation", "cache", "carry")
 OPERATIONS = {
     "embedding": "rows of tables",
     "layernorm": "rows normalised",
+    "rmsnorm": "rows normalised, their mean left as it is",
     "matmul": "[m, k] by a weight [k, n]",
     "scores": "by head, [m, k] by a cache [n, k]",
     "softmax": "rows of scores",
     "context": "by head, [m, k] by a cache [k, n]",
-    "activation": "element by element",
+    "activation": "element by element; if it makes half of what it takes, times the other half",
+    "rotary": "by head, pairs of a row turned by its position",
     "add": "element by element, to the first input",
     "argmax": "first maximum of a row",
 }
@@ -106,6 +108,7 @@ class Task:
     inputs, outputs : names of tensors; the second input of matmul, scores and context is the stationary one.
     m, k, n : rows, reduction and outputs of a product (of one head); m rows of n elements for the others.
     heads : products side by side.
+    shared : heads that share a head of the cache, a divisor of ``heads``.
     causal : row i sees the first ``P + i + 1`` columns only.
     """
 
@@ -118,6 +121,7 @@ class Task:
     k: Size = 1
     heads: int = 1
     causal: bool = False
+    shared: int = 1
 
     def __post_init__(self) -> None:
         if self.op not in OPERATIONS:
@@ -126,6 +130,10 @@ class Task:
             )
         if self.heads < 1:
             raise ScheduleError(f"Task {self.name}: heads must be at least 1, not {self.heads!r}")
+        if self.shared < 1 or self.heads % self.shared:
+            raise ScheduleError(
+                f"Task {self.name}: shared must divide the {self.heads} heads, not {self.shared!r}"
+            )
         if not self.outputs:
             raise ScheduleError(f"Task {self.name} must make a tensor")
         for size in (self.m, self.k, self.n):

@@ -10,7 +10,9 @@ from schedules.schedule import Phase, Schedule
 
 __all__ = ["Role", "role"]
 
-KINDS = {"embedding": "embed", "layernorm": "norm", "matmul": "product", "scores": "attention"}
+KINDS = {
+    "embedding": "embed", "layernorm": "norm", "rmsnorm": "norm", "matmul": "product", "scores": "attention",
+}  # fmt: skip
 SPECIAL = {"activation": "gated", "add": "residual", "argmax": "logit"}
 
 
@@ -22,8 +24,8 @@ class Role:
     ----------
     kind : ``embed``, ``norm``, ``product`` or ``attention``.
     task : its first task.
-    result : of a product: ``buffer``, ``gated`` (through the activation), ``residual`` (added), ``key``, ``value``,
-        ``logit``.
+    result : of a product: ``buffer``, ``gated`` (through the activation), ``residual`` (added), ``rotated`` (turned),
+        ``key`` (turned, if the problem says so), ``value``, ``logit``.
     source, target : tensors in buffers that it reads and makes; empty if there are none.
     last_write : of a product: it is the last of its section that writes a cache.
     """
@@ -62,7 +64,8 @@ def role(schedule: Schedule, phase: Phase) -> Role:
         return Role(kind, first, source="" if kind == "embed" else first.inputs[0], target=made)
     if len(tasks) > 2:
         raise ScheduleError(f"Phase {phase.id} must run a product and at most one task behind it")
-    if len(tasks) == 2:
+    turned = len(tasks) == 2 and tasks[1].op == "rotary"
+    if len(tasks) == 2 and not turned:
         if tasks[1].op not in SPECIAL:
             raise ScheduleError(
                 f"Phase {phase.id}: a product cannot stream to a {tasks[1].op} (task {tasks[1].name})"
@@ -84,4 +87,4 @@ def role(schedule: Schedule, phase: Phase) -> Role:
             kind, first, "key" if readers == {"scores"} else "value", first.inputs[0],
             last_write=phase.id == writers[-1],
         )  # fmt: skip
-    return Role(kind, first, "buffer", first.inputs[0], made)
+    return Role(kind, first, "rotated" if turned else "buffer", first.inputs[0], made)

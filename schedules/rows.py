@@ -36,6 +36,7 @@ class Rows:
             machine.engine_latency - 1
         )  # cycles from the transfer of a last beat to the bank
         self._requantise = machine.requantise_latency
+        self._rotary = machine.rotary_latency  # that keys and values have behind it
         self.held = 0  # the beat register of the feeder is free from then on
         self._free = 0  # the engine takes the next beat
         self._bank = 0  # the next tile may be loaded
@@ -171,7 +172,7 @@ class Rows:
         row = self._waiting.popleft()
         cycle = max(row.loaded, self._entered) + 1
         while True:
-            while self._leaving and self._offered(self._leaving[0][0]) <= cycle:
+            while self._leaving and self._offered(self._leaving[0][0], self._rotary) <= cycle:
                 self._accept()
             stop = next((end for first, end in self._stopped if first <= cycle < end), None)
             if stop is None:
@@ -185,9 +186,9 @@ class Rows:
         if row.ends:
             self.freed.append(cycle + 1)
 
-    def _offered(self, entered: int) -> int:
-        """The cycle in which a row that entered requantisation is offered to where it goes."""
-        cycle = entered + self._requantise
+    def _offered(self, entered: int, behind: int = 0) -> int:
+        """The cycle in which a row that entered requantisation is offered to where it goes, ``behind`` cycles later."""
+        cycle = entered + self._requantise + behind
         for first, end in self._stopped:
             if first < cycle and end > entered:
                 cycle += end - first
@@ -196,7 +197,7 @@ class Rows:
     def _accept(self) -> None:
         """The oldest key or value is taken by the writer, which has given the one before to the memory."""
         entered, ports = self._leaving.popleft()
-        offered = self._offered(entered)
+        offered = self._offered(entered, self._rotary)
         accepted = max(offered, self._write())
         if accepted > offered:
             while self._stopped and self._stopped[0][1] <= entered:

@@ -33,11 +33,11 @@ from schedules.schedule import (
 __all__ = ["sequential"]
 
 CORE, MEMORY = "c0", "m0"
-STREAMED = ("activation", "add", "argmax")
+STREAMED = ("activation", "add", "argmax", "rotary")
 ATTENTION = ("scores", "softmax", "context")
 UNITS = {
-    "embedding": "embed", "layernorm": "norm", "softmax": "softmax", "activation": "activation",
-    "add": "residual_add", "argmax": "argmax",
+    "embedding": "embed", "layernorm": "norm", "rmsnorm": "norm", "softmax": "softmax",
+    "activation": "activation", "rotary": "rotary", "add": "residual_add", "argmax": "argmax",
 }  # fmt: skip
 """The special unit of each operation."""
 RECONFIGURATION = 1
@@ -82,7 +82,7 @@ def sequential(
     schedule = Schedule(
         name=problem.name,
         clock_mhz=clock_mhz,
-        template=_template(machine),
+        template=_template(problem, machine),
         tensors=problem.tensors,
         tasks=problem.tasks,
         sections=problem.sections,
@@ -98,9 +98,10 @@ def sequential(
     return schedule
 
 
-def _template(machine: Machine) -> Template:
+def _template(problem: Problem, machine: Machine) -> Template:
     units: dict[str, list[str]] = {}
-    for op, unit in UNITS.items():
+    needed = {task.op for task in problem.tasks}
+    for op, unit in ((op, unit) for op, unit in UNITS.items() if op in needed):
         units.setdefault(unit, []).append(op)
     return Template(
         cores=(
@@ -294,7 +295,7 @@ def _spot(
         "residual"
         if _buffer(problem, tensor) == "residual"
         else maker.op
-        if maker.op == "layernorm"
+        if maker.op in ("layernorm", "rmsnorm")
         else CORE
     )
     for section in problem.sections:

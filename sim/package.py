@@ -80,10 +80,10 @@ def _cache_words(built: Built, cache: transformer.KVCache) -> Iterator[tuple[int
         for which, half in (("k", cache.k), ("v", cache.v)):
             for position in range(cache.length):
                 words = half[layer, position].reshape(
-                    memory.heads, memory.head_blocks, memory.lanes
+                    memory.kv_heads, memory.head_blocks, memory.lanes
                 )
                 for head, block in (
-                    (h, b) for h in range(memory.heads) for b in range(memory.head_blocks)
+                    (h, b) for h in range(memory.kv_heads) for b in range(memory.head_blocks)
                 ):
                     offset = memory.kv_offset(which, layer, head, position, block)
                     yield offset, words[head, block].tobytes().hex()

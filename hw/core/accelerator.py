@@ -101,6 +101,8 @@ class Accelerator(Unit):
         softmax = self._softmax(m, feeder, drain)
         embed = self._embed(m, sequencer, memory)
         self._buffers(m, drain, norm, embed, activations, residual, sequencer)
+        if c.rotary:
+            self._angles(m, drain, embed)
         self._keys_and_values(m, sequencer, feeder, drain, memory)
         self._result(m, sequencer, drain)
         self._headers(m, feeder, drain, softmax, memory)
@@ -229,7 +231,7 @@ class Accelerator(Unit):
         c = self._config
         norm = place(m, "norm", LayerNorm(
             width=c.width, lanes=c.lanes, rows_bits=(c.chunk - 1).bit_length() or 1,
-            beat_bytes=c.beat_bytes,
+            beat_bytes=c.beat_bytes, centred=c.centred,
         ))  # fmt: skip
         beat = memory.beat
         here = feeder.beat_valid
@@ -326,6 +328,22 @@ class Accelerator(Unit):
             a_probe.row.eq(Mux(norm.y_valid, norm.y_row, drain.a_where.row)),
             a_probe.chunk.eq(Mux(norm.y_valid, norm.y_chunk, drain.a_where.chunk)),
             a_probe.data.eq(activations.w_data),
+        ]
+
+    def _angles(self, m, drain, embed) -> None:
+        """The cosines and sines of the positions of a pass."""
+        c = self._config
+        angles = place(m, "angles", BankedBuffer(
+            banks=1, depth=max(2, c.chunk * c.head_words), width=16 * c.lanes, style="block",
+        ))  # fmt: skip
+        m.d.comb += [
+            angles.w_en.eq(embed.t_wen),
+            angles.w_bank.eq(0),
+            angles.w_addr.eq(embed.t_waddr),
+            angles.w_data.eq(embed.t_wdata),
+            angles.r_en.eq(drain.t_en),
+            angles.r_addr.eq(drain.t_addr),
+            drain.t_data.eq(angles.r_data),
         ]
 
     def _keys_and_values(self, m, sequencer, feeder, drain, memory) -> None:

@@ -23,7 +23,12 @@ class CoreConfig:
     dsp : what ``dsp_packed`` is made of
     buffer_style : what the activation and residual buffers are made of: ``"block"`` or ``"ultra"`` RAM
     tokens, lanes : T, and R = O (``docs/architecture.md``); powers of two, at least 1 and 8
-    width, heads, head_size, ffn, vocabulary, context, layers : of the network
+    width, heads, kv_heads, head_size, ffn, vocabulary, context, layers : of the network; ``heads / kv_heads``
+        query heads share a head of keys and values
+    centred : LayerNorm; else RMSNorm
+    rotary : queries and keys are turned by rows of the region ``wpe``; else these are added to the embedding
+    gate : of the activation, a key of ``hw.sfu.tables.GATE_TABLE``
+    gated : activated values are multiplied by a second product
     chunk : most tokens of a pass, a multiple of ``tokens``
     slots : attention items in flight, a power of two
     ports, port_bytes : memory ports
@@ -31,8 +36,8 @@ class CoreConfig:
     w_bits, w_group, w_n, w_m, w_share, w_position_bits : format of the weight stream
         (:class:`hw.core.weights.WeightStream`)
     w_terms : beats of the stream for one engine step of weights, by matrix (``lm_head``), 1 if not named
-    tokens_at, weights_at, layer_stripes, head_at, head_stripes, wte_at, wpe_at, row_stripes, k_at, v_at,
-    kv_layer_stripes, kv_head_stripes : the memory map, in stripes
+    tokens_at, weights_at, layer_stripes, head_at, head_stripes, wte_at, wpe_at, row_stripes,
+    position_stripes, k_at, v_at, kv_layer_stripes, kv_head_stripes : the memory map, in stripes
     """
 
     array: str = "tree"
@@ -40,10 +45,15 @@ class CoreConfig:
     encoding: str = ""
     dsp: str = "generic"
     buffer_style: str = "block"
+    centred: bool = True
+    rotary: bool = False
+    gate: str = "gelu"
+    gated: bool = False
     tokens: int
     lanes: int
     width: int
     heads: int
+    kv_heads: int
     head_size: int
     ffn: int
     vocabulary: int
@@ -64,6 +74,7 @@ class CoreConfig:
     wte_at: int
     wpe_at: int
     row_stripes: int
+    position_stripes: int
     k_at: int
     v_at: int
     kv_layer_stripes: int
@@ -104,6 +115,10 @@ class CoreConfig:
         if self.heads * self.head_size != self.width:
             raise ValueError(
                 f"heads * head_size must be width, not {self.heads} * {self.head_size} for {self.width}"
+            )
+        if self.kv_heads < 1 or self.heads % self.kv_heads:
+            raise ValueError(
+                f"heads must be a multiple of kv_heads, not {self.heads} for {self.kv_heads}"
             )
         if self.chunk % self.tokens or not self.chunk:
             raise ValueError(
@@ -219,6 +234,28 @@ class CoreConfig:
     @property
     def head_words(self) -> int:
         return self.head_size // self.lanes
+
+    @property
+    def shared(self) -> int:
+        """Query heads that share a head of keys and values."""
+        return self.heads // self.kv_heads
+
+    @property
+    def norm_bytes(self) -> int:
+        """Bytes of a channel of a norm: gamma, and beta if there is one."""
+        return 4 if self.centred else 2
+
+    @property
+    def variant(self) -> dict[str, int | str]:
+        """What the names of units say of a network that is not like GPT-2."""
+        kinds = {
+            "kv": self.kv_heads if self.shared > 1 else 0,
+            "rot": int(self.rotary),
+            "up": int(self.gated),
+        }
+        return {name: value for name, value in kinds.items() if value} | (
+            {} if self.gate == "gelu" else {"": self.gate}
+        )
 
     @property
     def context_chunks(self) -> int:

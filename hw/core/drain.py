@@ -6,11 +6,14 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, stream
 from amaranth.lib.wiring import In, Out
 
+from hw.core.buffers import BankedBuffer
 from hw.core.config import CoreConfig
 from hw.core.feeder import header_buffers, tile_layout
 from hw.core.program import Destination
 from hw.sfu.activation import Activation
+from hw.sfu.product import GatedProduct
 from hw.sfu.requantise import Requantise
+from hw.sfu.rotary import Rotary
 from hw.unit import Unit, place
 
 __all__ = ["Drain"]
@@ -35,6 +38,10 @@ class Drain(Unit):
     Rows go to the activation buffer (int8), through :class:`hw.sfu.Activation` to it, to the residual buffer
     (read, add, write), to the key/value writer, to the softmax unit, or to the argmax.
 
+    In a gated network the rows of a gate and of its factor follow one another through the activation, the factor
+    unchanged: the gate's stays in a buffer until the factor's multiplies it. In a rotary network queries and keys
+    are turned on their way, and values pass the same unit, so that none overtakes another.
+
     Members
     -------
     rows : stream of accumulators from the engine
@@ -45,6 +52,7 @@ class Drain(Unit):
     header_free, header_buffer : the parameters of a tile were used for the last time
     a_* : write port of the activation buffer
     x_r*, x_w* : read and write port of the residual buffer
+    t_* : read port of the buffer of the angles, of a rotary network
     kv : stream to the key/value writer
     score, item : to the softmax unit
     logit : stream to the argmax
@@ -99,11 +107,13 @@ class Drain(Unit):
                 }))),
                 "retired": Out(1),
                 "kv_retired": Out(1),
-            },
+            } | ({
+                "t_en": Out(1), "t_addr": Out(range(c.chunk * c.head_words)), "t_data": In(lanes * 16),
+            } if c.rotary else {}),
             {
                 "t": c.tokens, "w": lanes, "a": acc_bits, "d": c.width, "v": c.vocabulary,
                 "c": c.context, "l": c.chunk, "s": c.slots, "f": c.ffn,
-            },
+            } | c.variant,
         )  # fmt: skip
 
     def elaborate(self, platform: Any) -> Module:
@@ -116,7 +126,9 @@ class Drain(Unit):
         requantise = place(
             m, "requantise", Requantise(lanes=lanes, acc_bits=self._acc_bits, tag_bits=tag_bits)
         )
-        activation = place(m, "activation", Activation(lanes=lanes, tag_bits=tag_bits))
+        activation = place(m, "activation", Activation(
+            lanes=lanes, tag_bits=tag_bits, gate=c.gate, bits=16 if c.gated else 8, passing=c.gated,
+        ))  # fmt: skip
         head = data.View(layout, tiles.r_data)
         m.d.comb += [
             tiles.w_data.eq(self.tile.payload),
@@ -187,11 +199,7 @@ class Drain(Unit):
             activation.i.p.multiplier.eq(self.multiplier),
             activation.i.p.shift.eq(self.shift),
             activation.o.ready.eq(1),
-            self.kv.p.value.eq(kind == Destination.VALUE),
-            self.kv.p.token.eq(token),
-            self.kv.p.chunk.eq(out.tile.chunk),
-            self.kv.p.data.eq(narrow),
-            self.kv.p.phase.eq(out.tile.phase),
+            *([] if c.rotary else self._to_writer(out, token, narrow)),
             self.score.slot.eq(out.tile.slot),
             self.score.row.eq(out.row),
             self.score.chunk.eq(out.tile.chunk),
@@ -202,6 +210,7 @@ class Drain(Unit):
             self.logit.p.limit.eq(Mux(out.tile.final, (c.vocabulary - 1) % lanes + 1, lanes)),
             self.x_raddr.eq(token * c.width_words + out.tile.chunk),
         ]
+        rotary = self._rotary(m, requantise, tag_layout, token) if c.rotary else None
         with m.Switch(kind):
             with m.Case(Destination.ACTIVATION):
                 m.d.comb += simple.eq(fire)
@@ -210,10 +219,15 @@ class Drain(Unit):
                 m.d.comb += requantise.o.ready.eq(activation.i.ready)
             with m.Case(Destination.RESIDUAL):
                 m.d.comb += self.x_ren.eq(fire)
-            with m.Case(Destination.KEY, Destination.VALUE):
-                m.d.comb += self.kv.valid.eq(requantise.o.valid)
-                m.d.comb += requantise.o.ready.eq(self.kv.ready)
-                m.d.comb += [simple.eq(fire), self.kv_retired.eq(fire & out.last)]
+            if rotary is not None:
+                with m.Case(Destination.KEY, Destination.VALUE, Destination.ROTATED):
+                    m.d.comb += rotary.i.valid.eq(requantise.o.valid)
+                    m.d.comb += requantise.o.ready.eq(rotary.i.ready)
+            else:
+                with m.Case(Destination.KEY, Destination.VALUE):
+                    m.d.comb += self.kv.valid.eq(requantise.o.valid)
+                    m.d.comb += requantise.o.ready.eq(self.kv.ready)
+                    m.d.comb += [simple.eq(fire), self.kv_retired.eq(fire & out.last)]
             with m.Case(Destination.SCORE):
                 m.d.comb += [simple.eq(fire), self.score.valid.eq(fire)]
             with m.Case(Destination.LOGIT):
@@ -264,21 +278,104 @@ class Drain(Unit):
             self.x_where.phase.eq(late.tile.phase),
         ]
 
-        # -- the activation buffer: rows as they are, or from the activation
-        gated = activation.o.valid
-        source = Mux(gated, activation.o.p.tag, requantise.o.p.tag)
+        # -- the activation buffer: rows as they are, from the activation, or turned
+        gated, gated_tag, gated_data = (
+            activation.o.valid,
+            activation.o.p.tag,
+            activation.o.p.y.as_value(),
+        )
+        gated_retired = gated & act.last
+        if c.gated:
+            gated, gated_tag, gated_data, gated_retired = self._product(m, activation, tag_layout)
+            m.d.comb += activation.i.p.plain.eq(out.tile.chunk[0])
+            with m.If(out.tile.chunk[0]):  # a factor passes the activation as it is
+                m.d.comb += [activation.i.p.multiplier.eq(1 << 15), activation.i.p.shift.eq(15)]
+        source, narrowed = Mux(gated, gated_tag, requantise.o.p.tag), Mux(gated, gated_data, narrow)
+        written, retired = gated | (simple & (kind == Destination.ACTIVATION)), gated_retired
+        if rotary is not None:
+            turned = data.View(tag_layout, rotary.o.p.tag)
+            done = rotary.o.valid & rotary.o.ready
+            query = rotary.o.valid & (turned.tile.destination == Destination.ROTATED)
+            source = Mux(query, rotary.o.p.tag, source)
+            narrowed = Mux(query, rotary.o.p.y.as_value(), narrowed)
+            written, retired = written | query, retired | (done & turned.last)
+            m.d.comb += self.kv_retired.eq(done & turned.last & ~query)
         w = data.View(tag_layout, source)
         m.d.comb += [
-            self.a_en.eq(gated | (simple & (kind == Destination.ACTIVATION))),
+            self.a_en.eq(written),
             self.a_bank.eq(w.row),
             self.a_addr.eq(w.tile.address),
-            self.a_data.eq(Mux(gated, activation.o.p.y.as_value(), narrow)),
+            self.a_data.eq(narrowed),
             self.a_where.row.eq(w.tile.token + w.row),
             self.a_where.chunk.eq(w.tile.chunk),
             self.a_where.phase.eq(w.tile.phase),
         ]
         # Destinations with a latency of their own retire alone: the steps that use them wait for all before.
-        m.d.comb += self.retired.eq(
-            (simple & out.last) | (gated & act.last) | (late_valid & late.last)
-        )
+        m.d.comb += self.retired.eq((simple & out.last) | retired | (late_valid & late.last))
         return m
+
+    def _to_writer(self, tag: Any, token: Any, row: Any) -> list:
+        """What the key/value writer is told of a row."""
+        return [
+            self.kv.p.value.eq(tag.tile.destination == Destination.VALUE),
+            self.kv.p.token.eq(token),
+            self.kv.p.chunk.eq(tag.tile.chunk),
+            self.kv.p.data.eq(row),
+            self.kv.p.phase.eq(tag.tile.phase),
+        ]
+
+    def _rotary(self, m: Module, requantise: Requantise, tag_layout: Any, token: Any) -> Rotary:
+        """The unit that turns queries and keys; its angles are read as a row enters."""
+        c = self._config
+        rotary = place(m, "rotary", Rotary(lanes=c.lanes, tag_bits=tag_layout.size))
+        out = data.View(tag_layout, requantise.o.p.tag)
+        turned = data.View(tag_layout, rotary.o.p.tag)
+        query = turned.tile.destination == Destination.ROTATED
+        m.d.comb += [
+            rotary.i.p.y.as_value().eq(requantise.o.p.y.as_value()),
+            rotary.i.p.plain.eq(out.tile.destination == Destination.VALUE),
+            rotary.i.p.tag.eq(out),
+            self.t_en.eq(rotary.i.valid & rotary.i.ready),
+            self.t_addr.eq(token * c.head_words + (out.tile.chunk & (c.head_words - 1))),
+            rotary.angles.as_value().eq(self.t_data),
+            rotary.o.ready.eq(query | self.kv.ready),
+            self.kv.valid.eq(rotary.o.valid & ~query),
+            *self._to_writer(turned, turned.tile.token + turned.row, rotary.o.p.y.as_value()),
+        ]
+        return rotary
+
+    def _product(self, m: Module, activation: Activation, tag_layout: Any) -> tuple[Any, ...]:
+        """Gates wait in a buffer for their factors: valid, tag and data of a product, and the end of a tile."""
+        c = self._config
+        gates = place(m, "gates", BankedBuffer(
+            banks=1, depth=max(2, c.chunk), width=16 * c.lanes, style="block",
+        ))  # fmt: skip
+        product = place(m, "product", GatedProduct(lanes=c.lanes))
+        act = data.View(tag_layout, activation.o.p.tag)
+        factor, token = act.tile.chunk[0], act.tile.token + act.row
+        m.d.comb += [
+            gates.w_en.eq(activation.o.valid & ~factor),
+            gates.w_bank.eq(0),
+            gates.w_addr.eq(token),
+            gates.w_data.eq(activation.o.p.y.as_value()),
+            gates.r_en.eq(activation.o.valid & factor),
+            gates.r_addr.eq(token),
+            product.valid.eq(activation.o.valid & factor),
+            product.up.eq(activation.o.p.y),
+            product.u.as_value().eq(gates.r_data),
+        ]
+        valid, tag = activation.o.valid, activation.o.p.tag
+        for k in range(
+            GatedProduct.latency
+        ):  # a gate goes the same way, so that tiles retire in turn
+            next_valid, next_tag = (
+                Signal(name=f"product_{k}"),
+                Signal(tag_layout.size, name=f"product_tag_{k}"),
+            )
+            m.d.sync += [next_valid.eq(valid), next_tag.eq(tag)]
+            valid, tag = next_valid, next_tag
+        view = data.View(tag_layout, tag)
+        pair: Any = Signal(tag_layout)
+        m.d.comb += [pair.eq(view), pair.tile.chunk.eq(view.tile.chunk >> 1)]
+        is_factor = view.tile.chunk[0]
+        return valid & is_factor, pair.as_value(), product.y.as_value(), valid & view.last

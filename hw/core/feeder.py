@@ -61,7 +61,8 @@ class Feeder(Unit):
 
     A step's loop order is output tile, group of tokens, reduction, so that a tile's weights stay in the ring
     while every group uses them. Attention plays items (head, group): scores run ahead of context by up to
-    ``slots`` items, which hides the softmax.
+    ``slots`` items, which hides the softmax. Keys and values stay in their rings while heads share them. The
+    tiles of a gated network come in pairs, gate and factor, whose results have one place.
 
     Latency
     -------
@@ -94,7 +95,7 @@ class Feeder(Unit):
                 f"{ring}_index": Out(bits), f"{ring}_en": Out(1), f"{ring}_ok": In(1),
                 f"{ring}_free": Out(1), f"{ring}_count": Out(16),
             }  # fmt: skip
-        beats = -(-4 * config.width // config.beat_bytes)
+        beats = -(-config.norm_bytes * config.width // config.beat_bytes)
         self._norm_beats = beats
         super().__init__(
             {
@@ -128,6 +129,8 @@ class Feeder(Unit):
                 "t": config.tokens, "w": config.lanes, "d": config.width, "h": config.heads,
                 "f": config.ffn, "c": config.context, "l": config.chunk, "s": config.slots,
                 **({"b": config.stream.row_beats} if config.stream.compressed else {}),
+                **config.variant,
+                **({} if config.centred else {"n": beats}),
             },
         )  # fmt: skip
 
@@ -235,6 +238,23 @@ class Feeder(Unit):
         q_chunks, a_chunks = chunks_of(q_group), chunks_of(a_group)
 
         tile, offered_kind = self.tile.p, offered.kind
+        place: Any = n  # word of the operand that a tile's rows become
+        if c.gated:
+            place = Mux(step.destination == Destination.GATED, n >> 1, n)
+        shares = {ring: Signal(range(max(2, c.shared)), name=f"{ring}_share") for ring in "kv"}
+
+        def leave(ring: str) -> list:
+            """A head is done with its keys or values: they may go, if it is the last one that shares them."""
+            if c.shared == 1:
+                m.d.comb += free(ring, head_beats)
+                return [base[ring].eq(base[ring] + head_beats)]
+            with m.If(shares[ring] == c.shared - 1):
+                m.d.comb += free(ring, head_beats)
+                m.d.sync += [base[ring].eq(base[ring] + head_beats), shares[ring].eq(0)]
+            with m.Else():
+                m.d.sync += shares[ring].eq(shares[ring] + 1)
+            return []
+
         m.d.comb += [
             offered.source.eq(source),
             offered.buffer.eq(buffer),
@@ -316,7 +336,7 @@ class Feeder(Unit):
                     offered.first.eq(k == 0), offered.last.eq(last_k), offered.rows.eq(rows_of(g)),
                     self.a_en.eq(issue), self.a_addr.eq(operand + word), last_beat.eq(last_k),
                     tile.destination.eq(step.destination), tile.rows.eq(rows_of(g)),
-                    tile.token.eq(g << token_bits), tile.address.eq(target + n), tile.chunk.eq(n),
+                    tile.token.eq(g << token_bits), tile.address.eq(target + place), tile.chunk.eq(n),
                     tile.final.eq(last_n), tile.slice.eq(slice_),
                 ]  # fmt: skip
                 with m.If(issue):
@@ -377,9 +397,9 @@ class Feeder(Unit):
                                 q_word.eq(q_word + c.width_words),
                             ]  # fmt: skip
                             with m.If(q_group == all_groups - 1):
-                                m.d.comb += free("k", head_beats)
+                                gone = leave("k")
                                 m.d.sync += [
-                                    q_group.eq(0), q_head.eq(q_head + 1), base["k"].eq(base["k"] + head_beats),
+                                    q_group.eq(0), q_head.eq(q_head + 1), *gone,
                                     q_word.eq(c.query_base + (q_head + 1) * c.head_words),
                                 ]  # fmt: skip
                             m.next = "ITEM"
@@ -406,9 +426,9 @@ class Feeder(Unit):
                                 a_word.eq(a_word + c.width_words),
                             ]  # fmt: skip
                             with m.If(a_group == all_groups - 1):
-                                m.d.comb += free("v", head_beats)
+                                gone = leave("v")
                                 m.d.sync += [
-                                    a_group.eq(0), a_head.eq(a_head + 1), base["v"].eq(base["v"] + head_beats),
+                                    a_group.eq(0), a_head.eq(a_head + 1), *gone,
                                     a_word.eq(c.context_base + (a_head + 1) * c.head_words),
                                 ]  # fmt: skip
                             m.next = "ITEM"

@@ -111,16 +111,16 @@ class HeadFetch(Unit):
                 "count": In(32),
                 "descriptor": Out(stream.Signature(data.StructLayout({"stripe": 32, "count": 32}))),
             },
-            {"h": config.heads, "s": config.kv_head_stripes},
+            {"h": config.kv_heads, "s": config.kv_head_stripes},
         )
 
     def elaborate(self, platform: Any) -> Module:
         c, m = self._config, Module()
-        left = Signal(range(c.heads + 1))
+        left = Signal(range(c.kv_heads + 1))
         m.d.comb += self.descriptor.valid.eq(left != 0)
         with m.If(self.start):
             m.d.sync += [
-                left.eq(c.heads),
+                left.eq(c.kv_heads),
                 self.descriptor.p.stripe.eq(self.stripe),
                 self.descriptor.p.count.eq(self.count),
             ]

@@ -30,6 +30,7 @@ class Destination(enum.Enum, shape=3):
     VALUE = 4
     SCORE = 5
     LOGIT = 6
+    ROTATED = 7
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ __all__ = ["Activation", "ActivationPair"]
 
 def _variant(bits: int, passing: bool) -> dict[str, int | str]:
     """What a name says of a unit that does not only give 8 bits."""
-    return ({} if bits == 8 else {"y": bits}) | ({"p": 1} if passing else {})
+    variant: dict[str, int | str] = {} if bits == 8 else {"y": bits}
+    return variant | {"p": 1} if passing else variant
 
 
 class ActivationPair(TemplateUnit):

@@ -59,6 +59,30 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, int], str, int]] = {
         {"layers": 2, "width": 48, "heads": 3, "ffn": 80, "vocabulary": 40, "context": 40},
         {"ports": 2, "port_bits": 256}, "tree:mac:2x16x16", 8,
     ),
+    # RMSNorm, turned pairs, gate and factor; two query heads share keys and values; one token row.
+    "llama": (
+        {
+            "family": "llama", "layers": 2, "width": 64, "heads": 4, "kv_heads": 2, "ffn": 104,
+            "vocabulary": 50, "context": 44,
+        },
+        {"ports": 1, "port_bits": 128}, "tree:mac:1x8x8", 8,
+    ),
+    # All four heads share one of two blocks; a row of angles of two stripes; short tiles.
+    "llama-wide": (
+        {
+            "family": "llama", "layers": 2, "width": 128, "heads": 4, "kv_heads": 1, "ffn": 48,
+            "vocabulary": 60, "context": 48, "tied_head": True,
+        },
+        {"ports": 2, "port_bits": 128}, "tree:mac:2x16x16", 16,
+    ),
+    # ReLU.
+    "opt": (
+        {
+            "family": "opt", "layers": 2, "width": 32, "heads": 2, "ffn": 64, "vocabulary": 40,
+            "context": 40,
+        },
+        {"ports": 2, "port_bits": 128}, "tree:mac:2x8x8", 8,
+    ),
 }  # fmt: skip
 
 SPARSE = WeightFormat(4, 32, 2, 4, 2)
@@ -82,7 +106,7 @@ def built(request, tmp_path_factory) -> tuple[Path, ModelCard]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "CHUNK", chunk)
         patch.setattr(plan, "SLOTS", 4)
-        if request.param in ("one-row", "systolic"):  # rings that just hold what a reader needs
+        if request.param in ("one-row", "systolic", "llama"):  # rings just hold what a reader needs
             patch.setattr(plan, "THRIFT", ((1, 2, 1),))
         planned = plan.plan(card, board, parse_engine(engine), COMPRESSED.get(request.param))
     assert planned.config.chunk == chunk
@@ -159,7 +183,9 @@ class TestAccelerator:
             data = bytearray(path.read_bytes())
             # The first tile of k, behind the norm's constant, its parameters and the tile's header.
             stream = stream_shape(memory.weight_format, memory.lanes, memory.stripe_bytes)
-            period, row = divmod(2 + -(-4 * memory.width // stream.row_bytes), stream.period_rows)
+            channel = 4 if card.norm == "layernorm" else 2
+            parameters = -(-channel * memory.width // stream.row_bytes)
+            period, row = divmod(2 + parameters, stream.period_rows)
             stripe = period * stream.period_stripes + stream.side_stripes + row * stream.row_stripes
             data[(memory.weights + stripe) * memory.stripe_bytes] ^= 0x40
             path.write_bytes(bytes(data))

@@ -26,10 +26,12 @@ from sim.golden import ops
 CARD = ModelCard(name="core", layers=3, width=48, heads=3, ffn=64, vocabulary=37, context=40)
 MAP = memory_map(CARD, lanes=8, ports=2, port_bytes=16)
 SIZES: dict[str, Any] = {
-    "tokens": 2, "lanes": 8, "width": 48, "heads": 3, "head_size": 16, "ffn": 64, "vocabulary": 37, "context": 40,
-    "layers": 3, "chunk": 8, "slots": 4, "ports": 2, "port_bytes": 16, "w_depth": 64, "k_depth": 16, "v_depth": 16,
+    "tokens": 2, "lanes": 8, "width": 48, "heads": 3, "kv_heads": 3, "head_size": 16, "ffn": 64,
+    "vocabulary": 37, "context": 40, "layers": 3, "chunk": 8, "slots": 4, "ports": 2, "port_bytes": 16,
+    "w_depth": 64, "k_depth": 16, "v_depth": 16,
     "tokens_at": MAP.tokens, "weights_at": MAP.weights, "layer_stripes": MAP.layer_stripes, "head_at": MAP.head,
     "head_stripes": MAP.head_stripes, "wte_at": MAP.wte, "wpe_at": MAP.wpe, "row_stripes": MAP.row_stripes,
+    "position_stripes": MAP.position_stripes,
     "k_at": MAP.k, "v_at": MAP.v, "kv_layer_stripes": MAP.kv_layer_stripes, "kv_head_stripes": MAP.kv_head_stripes,
 }  # fmt: skip
 CONFIG = CoreConfig(**SIZES)

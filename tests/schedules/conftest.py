@@ -105,9 +105,9 @@ def core(**changes) -> Machine:
         ),
         "bursts": 64, "writes": 16, "request_latency": 4, "arrival_latency": 3, "stream_latency": 2,
         "write_latency": 2, "header_tiles": 1, "header_buffers": 4, "engine_latency": 4,
-        "requantise_latency": 5, "activation_latency": 7, "residual_latency": 1, "norm_row": 4,
+        "requantise_latency": 5, "activation_latency": 7, "rotary_latency": 0, "residual_latency": 1, "norm_row": 4,
         "norm_latency": 27, "norm_sums": 6, "norm_parameters": 2, "norm_beat": 2, "softmax_latency": 20,
-        "softmax_wait": 3, "argmax_latency": 5, "embed_words": 1, "row_stripes": 4,
+        "softmax_wait": 3, "argmax_latency": 5, "embed_words": 1, "row_stripes": 4, "position_stripes": 4,
     }  # fmt: skip
     sizes |= changes
     taken = {
