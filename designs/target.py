@@ -19,7 +19,7 @@ from pydantic import NonNegativeInt as Count
 
 from designs import catalogue
 
-Family = Literal["xcup", "xcu", "xc7", "ecp5"]
+Family = Literal["xcup", "xcu", "xc7", "ecp5", "ice40"]
 """The name by which yosys knows a device family."""
 
 DspKind = Literal[
@@ -27,7 +27,7 @@ DspKind = Literal[
 ]  # fmt: skip
 """The hard multiplier of a family; ``generic`` is a multiplier of any width, as a simulation has it."""
 
-MemoryKind = Literal["hbm2", "ddr4", "ddr3", "simulated"]
+MemoryKind = Literal["hbm2", "hbm2e", "ddr4", "lpddr4", "ddr3", "psram", "simulated"]
 """The technology of the external memory."""
 
 

@@ -155,7 +155,16 @@ def _list_models() -> None:
 def _list_targets() -> None:
     from designs import target
 
-    columns = ["target", "multipliers", "MHz", "GB/s", "memory", "description", "unchecked figures"]
+    columns = [
+        "target",
+        "multipliers",
+        "kind",
+        "MHz",
+        "GB/s",
+        "memory",
+        "description",
+        "unchecked figures",
+    ]
     rows: list[list[object]] = []
     for name in target.names():
         card = target.load(name)
@@ -163,6 +172,7 @@ def _list_targets() -> None:
             [
                 name,
                 card.dsp_usable,
+                card.dsp_kind,
                 card.clock_mhz,
                 card.granted_gbps,
                 _binary(card.memory.capacity_bytes),

@@ -8,7 +8,10 @@ from designs import catalogue, target
 from designs.errors import DesignError
 from designs.target import TargetCard
 
-ALL = ["ecp5-85k", "kv260", "sim-small", "u280", "u50", "u55c"]
+ALL = [
+    "ecp5-85k", "ice40up5k", "kv260", "sim-small", "u250", "u280", "u50", "u55c", "vck190", "vhk158", "vpk180",
+    "zcu104",
+]  # fmt: skip
 
 
 def card(**changes: object) -> TargetCard:
@@ -27,7 +30,7 @@ class TestTargets:
         assert 0 < found.dsp_usable <= found.dsp
         assert 0 < found.granted_bytes_per_cycle <= found.memory_bytes_per_beat
         assert found.granted_gbps <= found.memory.bandwidth_gbps * (1 + 1e-12)
-        assert found.memory.capacity_bytes > 2**26
+        assert found.memory.capacity_bytes >= 2**23
         assert TargetCard.model_validate_json(found.model_dump_json()) == found
 
     def test_u280_is_bound_by_its_memory(self) -> None:
@@ -45,6 +48,14 @@ class TestTargets:
         assert "memory.bandwidth_gbps" in target.load("u50").unverified
         assert not target.load("u50").verified
         assert target.load("sim-small").verified
+
+    @pytest.mark.parametrize("name", ALL)
+    def test_slices_are_instances_where_the_part_has_them(self, name: str) -> None:
+        """DSP48E2 and, retargeted, DSP58; a simulation packs with plain multipliers, narrower ones cannot."""
+        found = target.load(name)
+        sliced = found.dsp_kind in ("dsp48e2", "dsp58")
+        assert (found.dsp_variant == "dsp48e2") == sliced
+        assert found.packs == (sliced or name == "sim-small")
 
     def test_unknown_name_gets_the_nearest(self) -> None:
         with pytest.raises(DesignError, match=r'target "u28O" is not known; did you mean u280\?'):
