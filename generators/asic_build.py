@@ -160,13 +160,18 @@ def synthesise_asic(
     Raises
     ------
     DesignError
-        If `out` is not a build.
+        If `out` is not a build, or one of slices that only an FPGA has.
     SynthesisError
         If yosys is missing, or finished no module.
     """
     yosys.require()
     design = load_json(out / "design.json")
     modules = modules_of(out, design)
+    sliced = next((m.name for m in modules if "DSP48E2 #(" in m.files[0].read_text("utf-8")), None)
+    if sliced is not None:
+        raise DesignError(
+            f"{out} has slices of an FPGA ({sliced}): build it with another --engine, tree:mac for example"
+        )
     own = min(flop.clk_to_q_ns + flop.setup_ns for flop in library.flip_flops.values())
     targets_ps = (1, *(max(1, round(1e3 * (period - own))) for period in periods_ns))
     with progress.step("synth", f"{len(modules)} unique modules for {library.name}") as step:

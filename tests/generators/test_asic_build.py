@@ -134,6 +134,16 @@ class TestSynthesise:
         assert not (out / "synth-asic.json").exists()
         assert (out / "report.json").read_text() == "estimate"
 
+    def test_slices_of_an_fpga_are_refused(self, out: Path, tiny: Liberty) -> None:
+        lane = out / "rtl" / "lane.v"
+        lane.write_text(
+            lane.read_text().replace("endmodule", "DSP48E2 #(.AREG(1)) s (); endmodule")
+        )
+        with pytest.raises(
+            DesignError, match=r"has slices of an FPGA \(lane\): .* --engine, tree:mac"
+        ):
+            run(out, tiny)
+
     def test_a_folder_that_is_no_build(self, tmp_path: Path, tiny: Liberty) -> None:
         with pytest.raises(DesignError, match=r"has no design\.json"):
             run(tmp_path, tiny)
