@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from designs.errors import DesignError
 from designs.progress import Progress
 from generators import yosys
 from generators.asic import Point, measure, pareto
