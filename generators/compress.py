@@ -79,9 +79,12 @@ class Compression:
         tensors = {name: WeightFormat(**form) for name, form in data["tensors"].items()}
         return cls(WeightFormat(**data["stream"]), data["method"], tensors)
 
+    def formats(self) -> str:
+        """The formats in one line."""
+        return ", ".join([str(self.stream), *(f"{n} {form}" for n, form in self.tensors.items())])
+
     def __str__(self) -> str:
-        parts = [f"{self.stream} {self.method}"]
-        return ", ".join([*parts, *(f"{name} {form}" for name, form in self.tensors.items())])
+        return f"{self.formats()} by {self.method}"
 
 
 def matrices(model: QuantModel) -> Iterator[tuple[str, QuantLinear]]:

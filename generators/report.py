@@ -193,6 +193,7 @@ class MemoryFacts(_Value):
     port_bytes: int
     stripe_bytes: int
     bytes_per_cycle: float
+    weight_format: str
     weight_bytes: int
     weight_stream_bytes: int
     kv_bytes: int
@@ -611,9 +612,16 @@ class _Speed:
 
 
 def needed_weight_bytes(c: CoreConfig, answer: bool) -> int:
-    """Weights, and 8 bytes for each output channel and 4 for each channel of a norm."""
-    layer = 4 * c.width**2 + 2 * c.width * c.ffn + 8 * (5 * c.width + c.ffn) + 2 * 4 * c.width
-    head = c.width * c.vocabulary + 8 * c.vocabulary + 4 * c.width
+    """Weights as they are stored, and 8 bytes for each output channel and 4 for each channel of a norm."""
+
+    def stored(name: str, k: int, n: int) -> int:
+        return -(-k * n * c.terms(name) * c.stream.beat_bytes // c.stream.row_bytes)
+
+    sizes = dict.fromkeys(("k", "v", "q", "proj"), (c.width, c.width))
+    sizes |= {"fc1": (c.width, c.ffn), "fc2": (c.ffn, c.width)}
+    layer = sum(stored(name, *size) for name, size in sizes.items())
+    layer += 8 * (5 * c.width + c.ffn) + 2 * 4 * c.width
+    head = stored("lm_head", c.width, c.vocabulary) + 8 * c.vocabulary + 4 * c.width
     return c.layers * layer + (head if answer else 0)
 
 
@@ -625,6 +633,7 @@ def _memory(board: TargetCard, planned: Plan, speed: _Speed) -> MemoryFacts:
         port_bytes=m.port_bytes,
         stripe_bytes=m.stripe_bytes,
         bytes_per_cycle=_round(speed.bytes_per_cycle),
+        weight_format=planned.compression.formats(),
         weight_bytes=needed_weight_bytes(c, True),
         weight_stream_bytes=speed.weight_stream(True),
         kv_bytes=2 * c.layers * c.kv_layer_stripes * c.stripe_bytes,

@@ -176,6 +176,16 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
 
     return (
         buffer("weight ring", "memory ports", lanes, c.w_depth, word),
+        *(
+            buffer(
+                f"weight {_PLANES[p.name]}",
+                "memory ports",
+                c.ports * p.lanes,
+                port.side_rows(p),
+                word,
+            )
+            for p in (c.side.planes if c.side is not None else ())
+        ),
         buffer("key ring", "memory ports", lanes, c.k_depth, word),
         buffer("value ring", "memory ports", lanes, c.v_depth, word),
         buffer("embedding queues", "memory ports", c.ports, port.e_depth, word, "distributed"),
@@ -196,6 +206,10 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
         ),
         buffer("embedding words", "embedding", 1, _stripe_words(c), 16 * c.lanes, "distributed"),
     )
+
+
+_PLANES = {"f": "factors", "i": "indices"}
+"""What the planes of ring W hold."""
 
 
 def _stripe_words(c: CoreConfig) -> int:
@@ -239,7 +253,7 @@ def estimate(config: CoreConfig, target: TargetCard) -> tuple[Block, ...]:
     }
     modules = {
         "engine": tuple(_names(engine)),
-        "operands": ("operand_memory",),
+        "operands": ("operand_memory", "weight_decoder"),
         "memory ports": ("striped_memory", "memory_port", "ring_memory", "queue", "burst_cutter"),
         "buffers": ("banked_buffer",),
         "drain": ("drain", "requantise", "activation", "activation_pair"),
@@ -273,7 +287,25 @@ def _names(unit: Unit) -> list[str]:
 def _operands(c: CoreConfig) -> Resources:
     """Three sources for weights, two for activations (two to a LUT), and the words of a stripe."""
     words = 16 * c.lanes * (_stripe_words(c) - 1) / 3
-    return Resources(lut=8 * c.beat_bytes + 4 * c.tokens * c.lanes + words)
+    return Resources(lut=8 * c.beat_bytes + 4 * c.tokens * c.lanes + words) + _decoder(c)
+
+
+def _decoder(c: CoreConfig) -> Resources:
+    """A beat out of its rows, a product of 4 by 4 bits for each value, and the places of values (by yosys)."""
+    s = c.stream
+    if not s.compressed:
+        return Resources()
+    taken = 0.0
+    for size, row in (
+        (s.value_bytes, s.row_bytes),
+        (s.index_bytes, s.stripe_bytes),
+        (s.factor_bytes, s.stripe_bytes),
+    ):
+        if size:
+            taken += 8 * size * (max(1, row // size) - 1) / 3
+    products = 28 * 2 * s.value_bytes if s.bits == 4 else 0
+    places = {1: 0, 4: 10, 8: 16, 16: 24}[s.m] * s.row_bytes
+    return Resources(lut=taken + products + places + 8 * s.row_bytes)
 
 
 def _ports(c: CoreConfig) -> Resources:

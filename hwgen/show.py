@@ -48,7 +48,10 @@ def show_facts(console: Console, report: Report) -> None:
             ("model", f"{report.model.name}, {quantity(report.model.parameters)} parameters"),
             ("target", f"{report.target.name} at {report.clock_mhz:g} MHz (assumed)"),
             ("engine", f"{report.engine.name}, {report.lanes:,} products a cycle"),
-            ("weights", quantity(report.memory.weight_bytes, "B")),
+            (
+                "weights",
+                f"{quantity(report.memory.weight_bytes, 'B')}, {report.memory.weight_format}",
+            ),
             ("resources", f"{fits}; most: {most} ({used.basis})"),
         ]
     )

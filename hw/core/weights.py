@@ -100,6 +100,11 @@ class WeightStream:
         return self.lanes * self.factors // 2
 
     @property
+    def beat_bytes(self) -> int:
+        """Values, indices and factors of a beat."""
+        return self.value_bytes + self.index_bytes + self.factor_bytes
+
+    @property
     def period_beats(self) -> int:
         sides = [b for b in (self.index_bytes, self.factor_bytes) if b]
         return max([self.row_beats, *(self.stripe_bytes // b for b in sides)])
