@@ -10,6 +10,7 @@ checkpoint must have the zeros already.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from designs.errors import DesignError
 from designs.quantised import QuantLinear, QuantModel
 from designs.weight_format import FACTORS, INT8, WeightFormat
 
-__all__ = ["METHODS", "Compression", "compress", "matrices", "stored_bytes"]
+__all__ = ["LINEARS", "METHODS", "Compression", "compress", "matrices", "stored_bytes", "terms"]
 
 METHODS = {
     "gptq": "second order: later inputs make up for what is pruned and rounded",
@@ -79,12 +80,52 @@ class Compression:
         tensors = {name: WeightFormat(**form) for name, form in data["tensors"].items()}
         return cls(WeightFormat(**data["stream"]), data["method"], tensors)
 
+    @classmethod
+    def parse_tensors(cls, text: str, stream: WeightFormat) -> dict[str, WeightFormat]:
+        """What ``--tensors lm_head=int8,h3.fc2=int4,q=int8:2:4`` asks for: matrices in other formats.
+
+        Raises
+        ------
+        DesignError
+            If it is not such a list, or names no matrix.
+        """
+        found = {}
+        for part in filter(None, text.split(",")):
+            name, _, value = part.strip().partition("=")
+            weights, _, sparsity = value.partition(":")
+            if not re.fullmatch(rf"(h\d+\.)?({'|'.join(LINEARS)})|lm_head", name) or not value:
+                raise DesignError(
+                    f'--tensors takes parts like lm_head=int8, fc2=int4 or h3.q=int8:2:4, not "{part}"'
+                )
+            group = stream.group or None if weights == "int4" else None
+            share = stream.share if sparsity else None
+            found[name] = WeightFormat.parse(weights, group, sparsity or "dense", share)
+            terms(found[name], stream, name)
+        return found
+
     def formats(self) -> str:
         """The formats in one line."""
         return ", ".join([str(self.stream), *(f"{n} {form}" for n, form in self.tensors.items())])
 
     def __str__(self) -> str:
         return f"{self.formats()} by {self.method}"
+
+
+def terms(form: WeightFormat, stream: WeightFormat, what: str = "a matrix") -> int:
+    """How many beats of a stream hold the weights of one engine step.
+
+    Raises
+    ------
+    DesignError
+        If the stream cannot hold the format.
+    """
+    same = (form.n, form.m, form.share) == (stream.n, stream.m, stream.share)
+    if form.bits < stream.bits or not (same or not form.sparse):
+        raise DesignError(
+            f"{what} in {form} cannot travel in a stream of {stream}: there it has as many bits or "
+            "more, and is as sparse or dense"
+        )
+    return form.bits // stream.bits * (1 if same else stream.m // stream.n)
 
 
 def matrices(model: QuantModel) -> Iterator[tuple[str, QuantLinear]]:
@@ -96,9 +137,10 @@ def matrices(model: QuantModel) -> Iterator[tuple[str, QuantLinear]]:
     yield "lm_head", model.head
 
 
-def stored_bytes(model: QuantModel) -> float:
-    """Bytes of all matrices in their formats, with indices and factors."""
-    return sum(p.weight.size * p.format.bits_per_weight() / 8 for _, p in matrices(model))
+def stored_bytes(model: QuantModel, stream: WeightFormat = INT8) -> float:
+    """Bytes of all matrices in a stream, with indices and factors."""
+    each = stream.bits_per_weight() / 8
+    return sum(p.weight.size * terms(p.format, stream) * each for _, p in matrices(model))
 
 
 def compress(

@@ -29,8 +29,8 @@ from designs.quantised import (
     Scaling,
 )
 from designs.weight_format import INT8, WeightFormat
-from generators.compress import Compression
-from generators.weight_stream import Beats, encode, interleave, raw, split, stream_shape, terms
+from generators.compress import Compression, terms
+from generators.weight_stream import Beats, encode, interleave, raw, split, stream_shape
 from hw.core.weights import WeightStream
 
 __all__ = [

@@ -9,11 +9,11 @@ from designs.cards import ModelCard, list_models, load_model_card
 from designs.errors import DesignError
 from designs.memory_map import MemoryMap
 from designs.target import TargetCard
-from generators.compress import LINEARS, Compression
+from generators.compress import LINEARS, Compression, terms
 from generators.image import memory_map
 from generators.quantise import GATES
 from generators.resources import estimate, excess, total
-from generators.weight_stream import stream_shape, terms
+from generators.weight_stream import stream_shape
 from hw.arrays import ENGINES, Engine, EngineSpec, make_engine
 from hw.core.accelerator import make_core_engine
 from hw.core.config import CoreConfig

@@ -95,6 +95,7 @@ def quantise(
     options: QuantiseOptions | None = None,
     *,
     compression: Compression | None = None,
+    errors: dict[str, float] | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> QuantModel:
     """Quantise a float model: int8 activations, weights in the formats of ``compression``.
@@ -106,6 +107,8 @@ def quantise(
     ranges : what its tensors held over the calibration text (``sim.calibrate.observe_ranges``).
     options : how scales are chosen.
     compression : how weights are stored; int8, all of them, if None.
+    errors : if given, gets for every matrix the error of its outputs over the calibration's sample, squared, as
+        a part of the outputs squared.
     progress : told how many layers are done, of how many.
 
     Raises
@@ -116,7 +119,7 @@ def quantise(
     """
     check_activation(card)
     chosen = options or QuantiseOptions(), compression or Compression()
-    return _Quantiser(weights, card, ranges, *chosen).model(progress)
+    return _Quantiser(weights, card, ranges, *chosen, errors).model(progress)
 
 
 def check_activation(card: ModelCard) -> None:
@@ -137,9 +140,10 @@ class _Quantiser:
         ranges: Ranges,
         options: QuantiseOptions,
         compression: Compression,
+        errors: dict[str, float] | None,
     ) -> None:
         self.weights, self.card, self.ranges, self.options = weights, card, ranges, options
-        self.compression = compression
+        self.compression, self.errors = compression, errors
         stream = ["embed", *(f"h{i}.add_{n}" for i in range(card.layers) for n in (1, 2))]
         peak = max(ranges[name].peak for name in stream)
         rows = ("wte.weight", "wpe.weight") if card.position == "learned" else ("wte.weight",)
@@ -249,15 +253,18 @@ class _Quantiser:
         scale_in, stream = self.scales[source], self.compression.stream
         least = _least_scale(what, k, bias, scale_in, scale_out)
         form = self.compression.of(what)
+        inputs = self.ranges[source].rows.reshape(-1, k) / smooth
         if form == INT8 == stream:
             scale = np.maximum(np.abs(weight).max(axis=0) / 127, least)
             integers = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
         else:
-            inputs = self.ranges[source].rows.reshape(-1, k) / smooth
             integers, scale = compress(
                 what, weight, form, self.compression.method, inputs, least,
                 limit=form.limit_in(stream),
             )  # fmt: skip
+        if self.errors is not None:
+            error, whole = inputs @ (integers * scale - weight), inputs @ weight
+            self.errors[what] = float(np.square(error).sum() / max(np.square(whole).sum(), 1e-30))
         return _linear(what, integers, scale, bias, scale_in, scale_out, form)
 
     def bias(self, name: str) -> Floats:

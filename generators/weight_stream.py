@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from designs.errors import DesignError
 from designs.weight_format import WeightFormat, least_factors
+from generators.compress import terms
 from hw.core.weights import WeightStream
 
 __all__ = [
-    "Beats", "decode", "encode", "interleave", "parse", "raw", "split", "stream_shape", "terms",
+    "Beats", "decode", "encode", "interleave", "parse", "raw", "split", "stream_shape",
 ]  # fmt: skip
 
 Bytes = NDArray[np.uint8]
@@ -80,23 +81,6 @@ def stream_shape(form: WeightFormat, lanes: int, stripe_bytes: int) -> WeightStr
         )  # fmt: skip
     except ValueError as error:
         raise DesignError(f"weights {form}: {error}") from None
-
-
-def terms(form: WeightFormat, stream: WeightFormat, what: str = "a matrix") -> int:
-    """How many beats of a stream hold the weights of one engine step.
-
-    Raises
-    ------
-    DesignError
-        If the stream cannot hold the format.
-    """
-    same = (form.n, form.m, form.share) == (stream.n, stream.m, stream.share)
-    if form.bits < stream.bits or not (same or not form.sparse):
-        raise DesignError(
-            f"{what} in {form} cannot travel in a stream of {stream}: there it has as many bits or "
-            "more, and is as sparse or dense"
-        )
-    return form.bits // stream.bits * (1 if same else stream.m // stream.n)
 
 
 def split(

@@ -96,6 +96,13 @@ Share = Annotated[
     int | None,
     typer.Option(metavar="1|2", help="Outputs that keep weights of the same inputs.  [default: 1]"),
 ]
+Tensors = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME=FORMAT,...",
+        help="Matrices in other formats: lm_head=int8,h3.fc2=int4,q=int8:2:4.",
+    ),
+]
 Method = Annotated[
     str | None,
     typer.Option(
@@ -271,6 +278,7 @@ def build(
     sparsity: SparsityOption = "dense",
     share: Share = None,
     method: Method = None,
+    tensors: Tensors = "",
     seed: Seed = 0,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -289,7 +297,7 @@ def build(
             engine=engine,
             weights_from=weights_from,
             seed=seed,
-            compression=_compression(weights, group, sparsity, share, method),
+            compression=_compression(weights, group, sparsity, share, method, tensors),
         ),
         console,
         joins(),
@@ -379,19 +387,36 @@ def perplexity(
     sparsity: SparsityOption = "dense",
     share: Share = None,
     method: Method = None,
+    tensors: Tensors = "",
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="BITS",
+            help="Choose --tensors: matrices that gain most, to BITS a weight on average.",
+        ),
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare the quantised model, and a compressed one, with the float one on a held-out text."""
     from hwgen.evaluate import perplexity as run
 
-    asked = _compression(weights, group, sparsity, share, method)
-    found = run(model, console, weights_from=weights_from, text=text, compression=asked)
+    asked = _compression(weights, group, sparsity, share, method, tensors)
+    if budget is not None and asked is None:
+        raise DesignError("--budget is of --weights int4 and of --sparsity")
+    found = run(
+        model, console, weights_from=weights_from, text=text, compression=asked, budget=budget
+    )
     show_perplexity(console, found)
 
 
 def _compression(
-    weights: str, group: int | None, sparsity: str, share: int | None, method: str | None
+    weights: str,
+    group: int | None,
+    sparsity: str,
+    share: int | None,
+    method: str | None,
+    tensors: str,
 ) -> Compression | None:
     """How weights are stored; None for plain int8."""
     from designs.weight_format import INT8, WeightFormat
@@ -401,10 +426,12 @@ def _compression(
     if method is not None and method not in METHODS:
         raise DesignError(catalogue.unknown("method", method, list(METHODS)))
     if form == INT8:
-        if method is not None:
-            raise DesignError("--method is of --weights int4 and of --sparsity")
+        for option, value in (("--method", method), ("--tensors", tensors)):
+            if value:
+                raise DesignError(f"{option} is of --weights int4 and of --sparsity")
         return None
-    return Compression(form, method or next(iter(METHODS)))
+    others = Compression.parse_tensors(tensors, form)
+    return Compression(form, method or next(iter(METHODS)), others)
 
 
 @app.command()

@@ -34,7 +34,7 @@ class Quality:
     ----------
     name : ``float`` or a format
     perplexity : over the text
-    weight_bytes : of all matrices that a token is multiplied with, headers not included
+    weight_bytes : of all matrices that a token is multiplied with, as they are stored, headers not included
     """
 
     name: str
@@ -49,6 +49,7 @@ def perplexity(
     weights_from: Path | None = None,
     text: Path | None = None,
     compression: Compression | None = None,
+    budget: float | None = None,
 ) -> list[Quality]:
     """Measure the float model, the int8 one and a compressed one over a text.
 
@@ -64,6 +65,8 @@ def perplexity(
         A text file; the committed held-out text if left out.
     compression : Compression, optional
         How the weights of the last one are stored; without it there are two.
+    budget : float, optional
+        Bits that a weight may take on average: so many matrices get better formats (`generators.mixed`).
 
     Raises
     ------
@@ -72,6 +75,7 @@ def perplexity(
         not fit the format.
     """
     from generators.compress import matrices, stored_bytes
+    from generators.mixed import choose
     from generators.quantise import quantise
     from generators.weights import calibration_tokens
     from sim.calibrate import observe_ranges
@@ -93,6 +97,12 @@ def perplexity(
         integers = quantise(weights, card, ranges, progress=progress.advance)
     smaller = None
     if compression is not None:
+        if budget is not None:
+            with progress.step("choose", f"{budget:g} bits a weight") as step:
+                compression = choose(
+                    weights, card, ranges, compression, budget, progress=progress.advance
+                )
+                step.detail = f"{len(compression.tensors)} matrices in better formats"
         with progress.step("compress", str(compression)):
             smaller = quantise(
                 weights, card, ranges, compression=compression, progress=progress.advance
@@ -110,7 +120,9 @@ def perplexity(
                 smaller, tokens, window=card.context, stride=max(1, card.context // 2),
                 progress=progress.advance,
             )  # fmt: skip
-        found.append(Quality(str(compression), measured, stored_bytes(smaller)))
+        assert compression is not None
+        size = stored_bytes(smaller, compression.stream)
+        found.append(Quality(str(compression), measured, size))
     return found
 
 

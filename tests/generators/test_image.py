@@ -15,7 +15,7 @@ from designs.memory_map import REGIONS, MemoryMap
 from designs.progress import SilentProgress
 from designs.quantised import ModelShape, QuantLinear, QuantModel, QuantNorm
 from designs.weight_format import INT8, WeightFormat
-from generators.compress import Compression
+from generators.compress import Compression, terms
 from generators.image import (
     HEAD_PHASES,
     LAYER_PHASES,
@@ -26,7 +26,7 @@ from generators.image import (
     write_image,
 )
 from generators.quantise import random_quantised
-from generators.weight_stream import decode, parse, stream_shape, terms
+from generators.weight_stream import decode, parse, stream_shape
 
 CARD = ModelCard(name="small", layers=2, width=32, heads=2, ffn=48, vocabulary=29, context=21)
 

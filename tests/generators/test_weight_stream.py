@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from designs.errors import DesignError
 from designs.weight_format import INT8, SPARSITIES, WeightFormat
+from generators.compress import terms
 from generators.weight_stream import (
     Beats,
     decode,
@@ -18,7 +19,6 @@ from generators.weight_stream import (
     raw,
     split,
     stream_shape,
-    terms,
 )
 
 STREAMS = [
