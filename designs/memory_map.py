@@ -37,12 +37,13 @@ class MemoryMap:
     lanes : R = O, the lanes of the engine; a beat is R * R bytes.
     layers, width, heads, kv_heads, ffn, vocabulary, context : sizes of the model as built.
     tokens, weights, head, wte, wpe, k, v : first stripe of each region.
-    layer_stripes : stripes from one layer's weight stream to the next.
+    layer_stripes : stripes from one layer's weight stream to the next, of the longest layer if they differ.
     head_stripes : stripes of the head's weight stream.
     row_stripes, position_stripes : stripes of one row of wte, of wpe.
     kv_head_stripes, kv_layer_stripes : stripes from one head, one layer to the next in K and in V.
     total_stripes : end of the last region.
     w_bits, w_group, w_n, w_m, w_share : format of the weight stream, a `WeightFormat`.
+    layer_ends : stripes up to the end of each layer's weight stream, if layers differ.
     """
 
     ports: int
@@ -74,6 +75,13 @@ class MemoryMap:
     w_n: int = 1
     w_m: int = 1
     w_share: int = 1
+    layer_ends: tuple[int, ...] = ()
+
+    def stream_stripes(self, layers: int) -> int:
+        """Stripes of the weight streams of the first layers."""
+        if not self.layer_ends or not layers:
+            return layers * self.layer_stripes
+        return self.layer_ends[layers - 1]
 
     @property
     def weight_format(self) -> WeightFormat:
@@ -205,7 +213,7 @@ class MemoryMap:
 
     # ---- Files ----------------------------------------------------------------------------------
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, Any]:
         """All fields, plain."""
         return asdict(self)
 
@@ -224,9 +232,11 @@ class MemoryMap:
                 f"memory map: field {name} is {'missing' if name in known else 'not known'}"
             )
         for name, value in data.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise DesignError(f"memory map: {name} must be a whole number, not {value!r}")
-        return cls(**data)
+            parts = value if name == "layer_ends" and isinstance(value, list | tuple) else [value]
+            for part in parts:
+                if not isinstance(part, int) or isinstance(part, bool) or part < 0:
+                    raise DesignError(f"memory map: {name} must be a whole number, not {part!r}")
+        return cls(**{**data, "layer_ends": tuple(data["layer_ends"])})
 
     def to_yaml(self) -> str:
         """All fields as YAML."""

@@ -40,6 +40,9 @@ Floats = NDArray[np.float64]
 _DAMPING = 0.01
 """Added to the correlations' diagonal, of its mean: few samples do not decide everything."""
 
+_NAMED = 3
+"""Most matrices that a line names."""
+
 _BATCH = 128
 """Inputs after which an error reaches those behind them; a multiple of every group and M."""
 
@@ -65,9 +68,26 @@ class Compression:
                 f'method "{self.method}" is not known; known are {", ".join(METHODS)}'
             )
 
-    def of(self, what: str) -> WeightFormat:
-        """The format of a tensor such as ``h3.fc2``."""
-        return self.tensors.get(what, self.tensors.get(what.rpartition(".")[2], self.stream))
+    def of(self, what: str, layer: int | None = None) -> WeightFormat:
+        """The format of a tensor: ``h3.fc2``, or ``fc2`` of layer 3, or of a layer like any other."""
+        name = what.rpartition(".")[2]
+        own = self.tensors.get(what if layer is None else f"h{layer}.{name}")
+        return own or self.tensors.get(name, self.stream)
+
+    def layered(self, layers: int) -> bool:
+        """Whether some layer has formats of its own.
+
+        Raises
+        ------
+        DesignError
+            If a layer is named that the model has not.
+        """
+        named = {int(found[1]) for name in self.tensors if (found := re.match(r"h(\d+)\.", name))}
+        if named and max(named) >= layers:
+            raise DesignError(
+                f"--tensors names layer {max(named)}, but the model has {layers}: h0 to h{layers - 1}"
+            )
+        return bool(named)
 
     def to_dict(self) -> dict[str, Any]:
         """For ``design.json``."""
@@ -105,7 +125,17 @@ class Compression:
 
     def formats(self) -> str:
         """The formats in one line."""
+        if len(self.tensors) > _NAMED:
+            return f"{self.stream}, {len(self.tensors)} matrices better"
         return ", ".join([str(self.stream), *(f"{n} {form}" for n, form in self.tensors.items())])
+
+    def option(self) -> str:
+        """What ``--tensors`` takes for the same matrices in other formats."""
+        parts = []
+        for name, form in self.tensors.items():
+            sparsity = f":{form.n}:{form.m}" if form.sparse else ""
+            parts.append(f"{name}=int{form.bits}{sparsity}")
+        return ",".join(parts)
 
     def __str__(self) -> str:
         return f"{self.formats()} by {self.method}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -118,13 +119,14 @@ def header_tiles(lanes: int) -> int:
 
 
 def phase_beats(
-    card: Dimensions, lanes: int, compression: Compression | None = None
+    card: Dimensions, lanes: int, compression: Compression | None = None, layer: int | None = None
 ) -> dict[str, PhaseBeats]:
     """The beats of every phase, by its name, in the order of `PHASES`.
 
     Parameters
     ----------
     compression : how weights are stored, int8 if None.
+    layer : whose matrices may have formats of their own.
 
     Raises
     ------
@@ -150,7 +152,7 @@ def phase_beats(
 
     def linear(phase: str, k: int, n: int, lead: int = 0) -> PhaseBeats:
         leads = (WeightItem(phase, "header", header),) * lead
-        form, group = asked.of(phase), header_tiles(lanes)
+        form, group = asked.of(phase, layer), header_tiles(lanes)
         form.check_reduction(phase, k)
         data = k // lanes * terms(form, asked.stream, phase)
         if group * data % row:
@@ -212,7 +214,7 @@ def memory_map(
     context = shape.context if context is None else context
     if not 1 <= context <= shape.context:
         raise DesignError(f"context must be 1 to {shape.context}, not {context}")
-    beats = phase_beats(shape, lanes, compression)
+    _check_lanes(shape, lanes)
     stripe, beat = ports * port_bytes, lanes * lanes
     if ports < 1 or port_bytes < 4 or PAGE % port_bytes:
         raise DesignError(
@@ -226,17 +228,23 @@ def memory_map(
         )
     per_beat, align = beat // stripe, PAGE // port_bytes
     stream = stream_shape(form, lanes, stripe)
-    layer, head = (
-        _ceil(sum(beats[phase].total for phase in phases), stream.period_beats)
-        * stream.period_stripes
-        for phases in (LAYER_PHASES, HEAD_PHASES)
-    )
+
+    def stripes(phases: tuple[str, ...], layer: int | None = None) -> int:
+        beats = phase_beats(shape, lanes, compression, layer)
+        total = sum(beats[phase].total for phase in phases)
+        return _ceil(total, stream.period_beats) * stream.period_stripes
+
+    mixed = compression is not None and compression.layered(shape.layers)
+    each = [
+        stripes(LAYER_PHASES, i if mixed else None) for i in range(shape.layers if mixed else 1)
+    ]
+    layer, head, ends = max(each), stripes(HEAD_PHASES), tuple(accumulate(each)) if mixed else ()
     row, position = (_ceil(2 * n, stripe) for n in (shape.width, shape.position_width))
     kv_head = _ceil(context, lanes) * (shape.head_size // lanes) * per_beat
     kv_layer = shape.kv_heads * kv_head
     sizes = {
         "tokens": context + 1,
-        "weights": shape.layers * layer,
+        "weights": ends[-1] if ends else shape.layers * layer,
         "head": head,
         "wte": shape.vocabulary * row,
         "wpe": context * position,
@@ -271,6 +279,7 @@ def memory_map(
         w_n=form.n,
         w_m=form.m,
         w_share=form.share,
+        layer_ends=ends,
     )
     if capacity_per_port is not None and found.bytes_per_port > capacity_per_port:
         raise DesignError(
@@ -331,9 +340,9 @@ def write_image(
     norm = model.shape.norm
     with path.open("wb") as file:
         for i in range(count):
-            file.seek((memory.weights + i * memory.layer_stripes) * stripe)
+            file.seek((memory.weights + memory.stream_stripes(i)) * stripe)
             _write(file, _stream(pack_layer(model.layers[i], memory.lanes, form, norm), shape))
-            _expect(file, (memory.weights + (i + 1) * memory.layer_stripes) * stripe)
+            _expect(file, (memory.weights + memory.stream_stripes(i + 1)) * stripe)
             advance()
         file.seek(memory.head * stripe)
         _write(file, _stream(pack_head(model.ln_f, model.head, memory.lanes, form, norm), shape))

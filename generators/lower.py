@@ -283,13 +283,20 @@ def program(schedule: Schedule, config: CoreConfig) -> Program:
     last = max(k for k, p in enumerate(ordered) if p.section == loop)
     steps[last] = replace(steps[last], layer_end=True)
     first = min(k for k, p in enumerate(ordered) if p.section == loop)
-    if config.stream.compressed:
-        steps = [*steps[:first], *_streamed(steps[first : last + 1], config),
-                 *_streamed(steps[last + 1 :], config)]  # fmt: skip
-    return Program(steps=tuple(steps), layer_start=first)
+    if not config.stream.compressed:
+        return Program(steps=tuple(steps), layer_start=first)
+    layers = [
+        (
+            *steps[:first],
+            *_streamed(steps[first : last + 1], config, layer),
+            *_streamed(steps[last + 1 :], config, layer),
+        )
+        for layer in range(config.layers if config.layer_ends else 1)
+    ]
+    return Program(layers[0], first, tuple(layers) if config.layer_ends else ())
 
 
-def _streamed(steps: list[Step], config: CoreConfig) -> list[Step]:
+def _streamed(steps: list[Step], config: CoreConfig, layer: int) -> list[Step]:
     """Steps that take beats of a compressed weight stream: tiles of terms, whole rows, and a whole period at the end.
 
     Raises
@@ -301,7 +308,7 @@ def _streamed(steps: list[Step], config: CoreConfig) -> list[Step]:
     for index, step in enumerate(steps):
         ends = index == len(steps) - 1
         if step.op == Op.MATMUL:
-            terms = config.terms(step.name)
+            terms = config.terms(step.name, layer)
             words = terms * step.k_words
             headers = -(-step.n_tiles // config.header_tiles) + step.constant
             beats += row * headers + words * step.n_tiles

@@ -110,6 +110,7 @@ def _measure(c: CoreConfig, board: TargetCard) -> Machine:
         stream_period=c.stream.period_beats,
         stream_side=c.stream.side_stripes,
         stream_terms=c.w_terms,
+        layers=c.layers,
     )
 
 

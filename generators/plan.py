@@ -253,8 +253,11 @@ def _config(
     form = compression.stream
     stream = stream_shape(form, lanes, memory.stripe_bytes)
     times = {name: terms(compression.of(name), form, name) for name in (*LINEARS, "lm_head")}
+    for name, found in compression.tensors.items():
+        if name not in times:  # of one layer
+            times[name] = terms(found, form, name)
     beats = max(
-        n * (card.ffn if name == "fc2" else card.width) // lanes for name, n in times.items()
+        n * (card.ffn if name.endswith("fc2") else card.width) // lanes for name, n in times.items()
     )
     longest = -(-beats // stream.row_beats)  # rows of the weight stream
     least = (
@@ -281,7 +284,8 @@ def _config(
             kv_layer_stripes=memory.kv_layer_stripes, kv_head_stripes=memory.kv_head_stripes,
             w_bits=stream.bits, w_group=stream.group, w_n=stream.n, w_m=stream.m, w_share=stream.share,
             w_position_bits=stream.position_bits,
-            w_terms=tuple((name, n) for name, n in times.items() if n > 1),
+            w_terms=tuple((name, n) for name, n in times.items() if n > 1 or "." in name),
+            layer_ends=memory.layer_ends,
         )  # fmt: skip
 
     longest_pass = min(CHUNK, -(-card.context // tokens) * tokens)

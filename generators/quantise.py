@@ -496,22 +496,22 @@ def _random_layer(
     shape: ModelShape, card: ModelCard, scale: float, seed: int, i: int, asked: Compression
 ) -> QuantLayer:
     draw = np.random.default_rng([seed, i, 1])
-    d, f = shape.width, shape.ffn
+    h, d, f = f"h{i}", shape.width, shape.ffn
     score = _SCORE / SCORE_STEP / (_ACTIVATION**2 * math.sqrt(shape.head_size))
     ln_1 = _random_norm(draw, card, scale)
     turned = ROTARY_STEPS if shape.position == "rotary" else 1.0
     k, v, q = (
-        _random_linear(draw, name, d, n, _ACTIVATION, _ACTIVATION * steps, asked)
+        _random_linear(draw, f"{h}.{name}", d, n, _ACTIVATION, _ACTIVATION * steps, asked)
         for name, n, steps in (("k", shape.kv_width, turned), ("v", shape.kv_width, 1.0), ("q", d, turned))
     )  # fmt: skip
-    proj = _random_linear(draw, "proj", d, d, _CONTEXT, _DELTA, asked)
+    proj = _random_linear(draw, f"{h}.proj", d, d, _CONTEXT, _DELTA, asked)
     ln_2 = _random_norm(draw, card, scale)
-    fc1 = _random_linear(draw, "fc1", d, f, _ACTIVATION, 1 / GATE_STEP, asked)
-    fc2 = _random_linear(draw, "fc2", f, d, _HIDDEN, _DELTA, asked)
+    fc1 = _random_linear(draw, f"{h}.fc1", d, f, _ACTIVATION, 1 / GATE_STEP, asked)
+    fc2 = _random_linear(draw, f"{h}.fc2", f, d, _HIDDEN, _DELTA, asked)
     up, act = None, scaling(_ACTIVATION * GATE_STEP, "activation")
     if shape.gated:  # both factors of the hidden value are about the root of FACTOR_STEPS apart
         apart = math.sqrt(FACTOR_STEPS * _ACTIVATION)
-        up = _random_linear(draw, "up", d, f, _ACTIVATION, apart, asked)
+        up = _random_linear(draw, f"{h}.up", d, f, _ACTIVATION, apart, asked)
         act = scaling(math.sqrt(FACTOR_STEPS * _ACTIVATION) * GATE_STEP, "activation")
     return QuantLayer(
         ln_1=ln_1,

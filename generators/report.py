@@ -601,7 +601,7 @@ class _Speed:
     def weight_stream(self, answer: bool) -> int:
         """Bytes of the weight stream of a pass."""
         c = self._config
-        return (c.layers * c.layer_stripes + (c.head_stripes if answer else 0)) * c.stripe_bytes
+        return (c.stream_stripes(c.layers) + (c.head_stripes if answer else 0)) * c.stripe_bytes
 
     def _needed(self, p: Pass) -> int:
         """Bytes that a pass cannot do without: no padding, only the keys and values there are."""
@@ -614,15 +614,15 @@ class _Speed:
 def needed_weight_bytes(c: CoreConfig, answer: bool) -> int:
     """Weights as they are stored, and 8 bytes for each output channel and 4 for each channel of a norm."""
 
-    def stored(name: str, k: int, n: int) -> int:
-        return -(-k * n * c.terms(name) * c.stream.beat_bytes // c.stream.row_bytes)
+    def stored(name: str, k: int, n: int, layer: int = 0) -> int:
+        return -(-k * n * c.terms(name, layer) * c.stream.beat_bytes // c.stream.row_bytes)
 
     sizes = dict.fromkeys(("k", "v", "q", "proj"), (c.width, c.width))
     sizes |= {"fc1": (c.width, c.ffn), "fc2": (c.ffn, c.width)}
-    layer = sum(stored(name, *size) for name, size in sizes.items())
-    layer += 8 * (5 * c.width + c.ffn) + 2 * 4 * c.width
+    layers = sum(stored(name, *size, i) for i in range(c.layers) for name, size in sizes.items())
+    layers += c.layers * (8 * (5 * c.width + c.ffn) + 2 * 4 * c.width)
     head = stored("lm_head", c.width, c.vocabulary) + 8 * c.vocabulary + 4 * c.width
-    return c.layers * layer + (head if answer else 0)
+    return layers + (head if answer else 0)
 
 
 def _memory(board: TargetCard, planned: Plan, speed: _Speed) -> MemoryFacts:

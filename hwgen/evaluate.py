@@ -33,6 +33,7 @@ class Quality:
     Attributes
     ----------
     name : ``float`` or a format
+    tensors : what ``--tensors`` takes for the matrices in other formats
     perplexity : over the text
     weight_bytes : of all matrices that a token is multiplied with, as they are stored, headers not included
     """
@@ -40,6 +41,7 @@ class Quality:
     name: str
     perplexity: Perplexity
     weight_bytes: float
+    tensors: str = ""
 
 
 def perplexity(
@@ -122,7 +124,7 @@ def perplexity(
             )  # fmt: skip
         assert compression is not None
         size = stored_bytes(smaller, compression.stream)
-        found.append(Quality(str(compression), measured, size))
+        found.append(Quality(str(compression), measured, size, compression.option()))
     return found
 
 

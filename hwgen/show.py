@@ -116,6 +116,9 @@ def show_perplexity(console: Console, found: list[Quality]) -> None:
             for row in found
         ],
     )
+    for row in found:
+        if row.tensors:
+            console.say(f"{row.name}: --tensors {row.tensors}")
 
 
 def show_digits(console: Console, found: DigitStatistics, layers: bool) -> None:

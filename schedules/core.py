@@ -84,12 +84,14 @@ class Run:
 
 
 def phase_bytes(machine: Machine, what: Role, shape: Pass) -> int:
-    """Bytes that one run of a phase reads from memory, headers and padding included."""
+    """Bytes that one run of a phase reads from memory, headers and padding included; of layers, the mean."""
     task = what.task
     if what.kind == "embed":
         rows = machine.row_stripes + machine.position_stripes
         return shape.tokens * (rows + (shape.tokens > 1)) * machine.stripe_bytes
-    weights = machine.stream_bytes(stream_beats(machine, what))
+    layers = range(machine.layers if machine.stream_terms else 1)
+    beats = sum(stream_beats(machine, what, layer) for layer in layers)
+    weights = -(-machine.stream_bytes(beats) // len(layers))
     if what.kind != "attention":
         return weights
     chunks = -(-(shape.past + shape.tokens) // machine.lanes)
@@ -97,8 +99,8 @@ def phase_bytes(machine: Machine, what: Role, shape: Pass) -> int:
     return 2 * task.heads // task.shared * chunks * head * machine.beat_bytes + weights
 
 
-def stream_beats(machine: Machine, what: Role) -> int:
-    """Beats of the weight stream that one run of a phase takes, whole rows of them."""
+def stream_beats(machine: Machine, what: Role, layer: int) -> int:
+    """Beats of the weight stream that a phase takes, in a layer if it is of one; whole rows of them."""
     task, row = what.task, machine.stream_row
     if what.kind == "embed":
         return 0
@@ -107,7 +109,7 @@ def stream_beats(machine: Machine, what: Role) -> int:
     if what.kind == "attention":
         return 2 * row
     tiles = -(-size_value(task.n, 1) // machine.lanes)
-    words = -(-size_value(task.k, 1) // machine.lanes) * machine.terms(task.name)
+    words = -(-size_value(task.k, 1) // machine.lanes) * machine.terms(task.name, layer)
     headers = -(-tiles // machine.header_tiles) + (what.result == GATED)
     return row * headers + -(-tiles * words // row) * row
 
@@ -180,12 +182,13 @@ class Core:
         cycle, m = 1, self._m
         for shape, _ in shapes:
             for answer in (False, True):
-                periods = sum(
-                    self._repeats[s.name]
-                    * -(-sum(stream_beats(m, r) for _, r in self._steps[s.name]) // m.stream_period)
+                beats = [
+                    sum(stream_beats(m, r, layer) for _, r in self._steps[s.name])
                     for s in self._sections
                     if s.answer == answer
-                )
+                    for layer in range(self._repeats[s.name])
+                ]
+                periods = sum(-(-n // m.stream_period) for n in beats)
                 if not answer or shape.answer:
                     self._port.read("w", cycle, 0, periods * m.period_words)
                     cycle += 1
@@ -343,7 +346,8 @@ class Core:
         """Tile by tile of outputs, each for every group of tokens; weights stay until the last group used them."""
         m, task = self._m, what.task
         rows = size_value(task.m, shape.tokens, shape.past)
-        words = -(-size_value(task.k, shape.tokens, shape.past) // m.lanes) * m.terms(task.name)
+        words = -(-size_value(task.k, shape.tokens, shape.past) // m.lanes)
+        words *= m.terms(task.name, self._layer)
         tiles = -(-size_value(task.n, shape.tokens, shape.past) // m.lanes)
         groups = [min(m.tokens, rows - g) for g in range(0, rows, m.tokens)]
         cycle = start + 1

@@ -69,7 +69,9 @@ class Machine:
     stream_row, stream_period : beats of weights whose values take as many bytes as an uncompressed beat, and beats
         of a period, at whose end layers end.
     stream_side : words of a port in a period that come before its values.
-    stream_terms : beats of weights for an engine step of a matrix, by phase; 1 if not named.
+    stream_terms : beats of weights for an engine step of a matrix, by phase (``lm_head``), or by layer and phase
+        (``h3.fc2``); 1 if not named.
+    layers : how often the layers' phases repeat.
     """
 
     array: str
@@ -115,6 +117,7 @@ class Machine:
     stream_period: int = 1
     stream_side: int = 0
     stream_terms: tuple[tuple[str, int], ...] = ()
+    layers: int = 1
 
     def __post_init__(self) -> None:
         for name in (
@@ -170,9 +173,10 @@ class Machine:
         """Bytes of beats of weights, with their share of what comes before the values."""
         return -(-beats * self.period_words * self.stripe_bytes // self.stream_period)
 
-    def terms(self, phase: str) -> int:
-        """Beats of weights for an engine step of a phase."""
-        return dict(self.stream_terms).get(phase, 1)
+    def terms(self, phase: str, layer: int) -> int:
+        """Beats of weights for an engine step of a phase, in a layer if it is of one."""
+        known = dict(self.stream_terms)
+        return known.get(f"h{layer}.{phase}", known.get(phase, 1))
 
     @property
     def bytes_per_cycle(self) -> Fraction:

@@ -272,7 +272,7 @@ class _Run:
         work = []
         for index, length in enumerate(lengths):
             head = self.count and index >= len(lengths) - self.count
-            stripes = self.layers * memory.layer_stripes + (memory.head_stripes if head else 0)
+            stripes = memory.stream_stripes(self.layers) + (memory.head_stripes if head else 0)
             groups = -(-length // self.built.tokens)
             work.append((stripes, max(1, groups // memory.beat_stripes)))
         return work

@@ -35,7 +35,9 @@ class CoreConfig:
     w_depth, k_depth, v_depth : beats held by each ring, powers of two; of compressed weights: rows
     w_bits, w_group, w_n, w_m, w_share, w_position_bits : format of the weight stream
         (:class:`hw.core.weights.WeightStream`)
-    w_terms : beats of the stream for one engine step of weights, by matrix (``lm_head``), 1 if not named
+    w_terms : beats of the stream for one engine step of weights, by matrix (``lm_head``, or ``h3.fc2`` of one
+        layer), 1 if not named
+    layer_ends : stripes up to the end of each layer's weight stream, if layers differ
     tokens_at, weights_at, layer_stripes, head_at, head_stripes, wte_at, wpe_at, row_stripes,
     position_stripes, k_at, v_at, kv_layer_stripes, kv_head_stripes : the memory map, in stripes
     """
@@ -86,9 +88,13 @@ class CoreConfig:
     w_share: int = 1
     w_position_bits: int = 0
     w_terms: tuple[tuple[str, int], ...] = ()
+    layer_ends: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "w_terms", tuple((name, n) for name, n in self.w_terms))
+        object.__setattr__(self, "layer_ends", tuple(self.layer_ends))
+        if self.layer_ends and len(self.layer_ends) != self.layers:
+            raise ValueError(f"layer_ends must be {self.layers} numbers, not {self.layer_ends!r}")
         for name, n in self.w_terms:
             if not _power_of_two(n):
                 raise ValueError(f"terms of {name} must be a power of two, not {n!r}")
@@ -159,9 +165,14 @@ class CoreConfig:
             position_bits=self.w_position_bits,
         )
 
-    def terms(self, matrix: str) -> int:
-        """Beats of the weight stream for one engine step of a matrix."""
-        return dict(self.w_terms).get(matrix, 1)
+    def terms(self, matrix: str, layer: int = 0) -> int:
+        """Beats of the weight stream for one engine step of a matrix, in a layer if it is of one."""
+        known = dict(self.w_terms)
+        return known.get(f"h{layer}.{matrix}", known.get(matrix, 1))
+
+    def stream_stripes(self, layers: int) -> int:
+        """Stripes of the weight streams of the first layers."""
+        return self.layer_ends[layers - 1] if self.layer_ends else layers * self.layer_stripes
 
     @property
     def longest_tile(self) -> int:
@@ -170,7 +181,7 @@ class CoreConfig:
         return max(
             longest,
             *(
-                n * (self.ffn_words if name == "fc2" else self.width_words)
+                n * (self.ffn_words if name.endswith("fc2") else self.width_words)
                 for name, n in self.w_terms
             ),
             1,

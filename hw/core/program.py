@@ -76,10 +76,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """Steps of a pass: ``steps[:layer_start]`` once, then the layer's, then the head's."""
+    """Steps of a pass: ``steps[:layer_start]`` once, then the layer's, then the head's.
+
+    Attributes
+    ----------
+    steps, layer_start : as above
+    layers : if layers differ: for each of them all steps, which differ in ``k_words``, ``terms`` and ``pad`` only
+    """
 
     steps: tuple[Step, ...]
     layer_start: int
+    layers: tuple[tuple[Step, ...], ...] = ()
 
     def __post_init__(self) -> None:
         names = [s.name for s in self.steps]

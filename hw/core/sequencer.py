@@ -92,6 +92,7 @@ class Sequencer(Unit):
 
         m.d.comb += [
             self.step.payload.eq(fetched),
+            *self._of_layer(m, counter),
             self.norm_last.eq(fetched.last_token),
             self.answer.p.position.eq(self.past + self.length),
             self.answer.p.token.eq(self.token),
@@ -214,7 +215,13 @@ class Sequencer(Unit):
                 m.d.sync += [
                     ahead.eq(self.prompt),
                     asked.eq(0),
-                    count.eq(self.layers * Const(c.layer_stripes)),
+                    count.eq(
+                        Array(Const(c.stream_stripes(n)) for n in range(1, c.layers + 1))[
+                            self.layers - 1
+                        ]
+                        if c.layer_ends
+                        else self.layers * Const(c.layer_stripes)
+                    ),
                 ]
                 with m.If(self.ready):
                     m.next = "LAYERS"
@@ -245,3 +252,16 @@ class Sequencer(Unit):
                     with m.Else():
                         m.next = "LAYERS"
         return m
+
+    def _of_layer(self, m: Module, counter: Signal) -> list:
+        """The sizes of a step's weights in its layer, if layers differ."""
+        if not self._program.layers:
+            return []
+        found = []
+        for field in ("k_words", "terms", "pad"):
+            of_layers = Array(
+                Array(Const(encode(step, 0, self._config)[field], 12) for step in steps)[counter]
+                for steps in self._program.layers
+            )
+            found.append(self.step.p[field].eq(of_layers[self.layer]))
+        return found

@@ -49,7 +49,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, int], str, int]] = {
         {"layers": 1, "width": 32, "heads": 4, "ffn": 64, "vocabulary": 33, "context": 32},
         {"ports": 2, "port_bits": 256}, "cube:mac:2x8x8", 8,
     ),
-    # Compressed weights, two of whose beats fill a stripe; three matrices that take two or four beats a step.
+    # Compressed weights, two of whose beats fill a stripe; matrices that take two or four beats a step, and layers
+    # that differ in this.
     "packed": (
         {"layers": 2, "width": 64, "heads": 2, "ffn": 128, "vocabulary": 50, "context": 48},
         {"ports": 4, "port_bits": 256}, "tree:mac:2x16x16", 16,
@@ -89,6 +90,7 @@ SPARSE = WeightFormat(4, 32, 2, 4, 2)
 COMPRESSED = {
     "packed": Compression(SPARSE, tensors={
         "lm_head": INT8, "fc2": WeightFormat(4, 64), "q": WeightFormat(8, n=2, m=4, share=2),
+        "h1.k": INT8, "h1.fc2": SPARSE,
     }),
     "masks": Compression(WeightFormat(8, n=8, m=16)),
 }  # fmt: skip

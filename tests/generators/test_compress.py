@@ -15,6 +15,7 @@ from designs.quantised import load, save
 from designs.tokenizer import ByteTokenizer
 from designs.weight_format import INT8, SPARSITIES, WeightFormat
 from generators.compress import METHODS, Compression, compress, matrices, stored_bytes
+from generators.mixed import choose
 from generators.quantise import quantise
 from sim.calibrate import observe_ranges
 from sim.perplexity import golden_perplexity
@@ -109,7 +110,8 @@ class TestCompress:
 
 
 @pytest.fixture(scope="module")
-def measure():
+def tiny():
+    """The shipped model's weights, card and calibration, and what a compression makes of it."""
     card = load_model_card("tiny-gpt2")
     assert card.checkpoint_folder is not None
     weights = Checkpoint.open(card.checkpoint_folder).weights(card)
@@ -123,20 +125,22 @@ def measure():
         model = quantise(weights, card, ranges, compression=compression)
         return model, golden_perplexity(model, text[:3000], window=256, stride=128).perplexity
 
-    return run
+    return weights, card, ranges, run
 
 
 class TestModel:
     """The shipped model: what each choice costs."""
 
-    def test_perplexity(self, measure) -> None:
+    def test_perplexity(self, tiny) -> None:
+        measure = tiny[-1]
         _, int8 = measure(None)
         _, four = measure(Compression(WeightFormat(4, 32), "gptq"))
         _, nearest = measure(Compression(WeightFormat(4, 32), "magnitude"))
         assert int8 < four < nearest < 1.2 * int8
         assert four < 1.08 * int8
 
-    def test_formats_travel_with_the_model(self, measure, tmp_path) -> None:
+    def test_formats_travel_with_the_model(self, tiny, tmp_path) -> None:
+        measure = tiny[-1]
         sparse = WeightFormat(4, 64, 2, 4, 2)
         mixed = Compression(sparse, "wanda", {"lm_head": INT8, "h1.fc2": WeightFormat(4, 64)})
         model, _ = measure(mixed)
@@ -151,3 +155,70 @@ class TestModel:
         assert stored_bytes(model, sparse) == pytest.approx(beats * each / 8)
         save(model, tmp_path / "model.npz")
         assert load(tmp_path / "model.npz") == model
+
+
+class TestTensors:
+    """Matrices in formats of their own."""
+
+    stream = WeightFormat(4, 64, 2, 4, 2)
+
+    def test_parse(self) -> None:
+        found = Compression.parse_tensors("lm_head=int8,h3.fc2=int4, q=int8:2:4", self.stream)
+        assert found == {
+            "lm_head": INT8, "h3.fc2": WeightFormat(4, 64), "q": WeightFormat(8, n=2, m=4, share=2),
+        }  # fmt: skip
+        asked = Compression(self.stream, tensors=found)
+        assert asked.of("fc2", 3) == asked.of("h3.fc2") == WeightFormat(4, 64)
+        assert asked.of("fc2", 2) == asked.of("fc2") == self.stream
+        assert asked.of("h1.q") == asked.of("q", 1) == found["q"]
+        assert Compression.parse_tensors(asked.option(), self.stream) == found
+        assert Compression.from_dict(asked.to_dict()) == asked
+        assert asked.layered(4) and not Compression(self.stream).layered(4)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("head=int8", r'--tensors takes parts like lm_head=int8, .*, not "head=int8"'),
+            ("fc2", 'not "fc2"'),
+            ("fc2=int16", "weights are int8 or int4"),
+            ("fc2=int8:1:4", "fc2 in int8 1:4/2 cannot travel in a stream of int4 g64 2:4/2"),
+        ],
+    )
+    def test_parse_wrong(self, text: str, message: str) -> None:
+        with pytest.raises(DesignError, match=message):
+            Compression.parse_tensors(text, self.stream)
+
+    def test_a_layer_that_is_not_there(self) -> None:
+        asked = Compression(self.stream, tensors={"h4.q": INT8})
+        with pytest.raises(DesignError, match=r"names layer 4, but the model has 4: h0 to h3"):
+            asked.layered(4)
+
+
+class TestChoose:
+    def test_spends_the_budget_where_it_helps(self, tiny) -> None:
+        weights, card, ranges, measure = tiny
+        stream = WeightFormat(4, 64, 2, 4)
+        alone = Compression(stream)
+        found = choose(weights, card, ranges, alone, 4.5)
+        assert found.tensors
+        model, better = measure(found)
+        assert stored_bytes(model, stream) * 8 <= 4.5 * 204_800
+        assert stored_bytes(model, stream) * 8 > 4.3 * 204_800
+        _, plain = measure(alone)
+        names = list(found.tensors)
+        # As many matrices again, of the same sizes, but those that were not chosen.
+        others = [n for n, p in matrices(model) if n not in names and p.weight.shape == (64, 64)]
+        worse = {
+            new: found.tensors[old]
+            for new, old in zip(others, [n for n in names if "fc" not in n], strict=False)
+        }
+        assert better < plain
+        assert better < measure(Compression(stream, tensors=worse))[1]
+
+    def test_keeps_what_is_fixed(self, tiny) -> None:
+        weights, card, ranges, _ = tiny
+        asked = Compression(WeightFormat(4, 64), tensors={"lm_head": INT8})
+        found = choose(weights, card, ranges, asked, 4.7)
+        assert found.tensors["lm_head"] == INT8
+        with pytest.raises(DesignError, match="a budget of 4 bits a weight is not enough for int4"):
+            choose(weights, card, ranges, asked, 4.0)
