@@ -35,6 +35,9 @@ METHODS = {
 LINEARS = ("k", "v", "q", "proj", "fc1", "up", "fc2")
 """The weight matrices of a layer, in the order of the stream; ``up`` is that of a gated model only."""
 
+NAMED = tuple(name for name in LINEARS if name != "up")
+"""Those that can have a format of their own; that of ``up`` is that of ``fc1``."""
+
 Floats = NDArray[np.float64]
 
 _DAMPING = 0.01
@@ -71,6 +74,8 @@ class Compression:
     def of(self, what: str, layer: int | None = None) -> WeightFormat:
         """The format of a tensor: ``h3.fc2``, or ``fc2`` of layer 3, or of a layer like any other."""
         name = what.rpartition(".")[2]
+        if name == "up":  # its tiles and those of fc1 take turns in one phase
+            what, name = what.removesuffix("up") + "fc1", "fc1"
         own = self.tensors.get(what if layer is None else f"h{layer}.{name}")
         return own or self.tensors.get(name, self.stream)
 
@@ -113,7 +118,7 @@ class Compression:
         for part in filter(None, text.split(",")):
             name, _, value = part.strip().partition("=")
             weights, _, sparsity = value.partition(":")
-            if not re.fullmatch(rf"(h\d+\.)?({'|'.join(LINEARS)})|lm_head", name) or not value:
+            if not re.fullmatch(rf"(h\d+\.)?({'|'.join(NAMED)})|lm_head", name) or not value:
                 raise DesignError(
                     f'--tensors takes parts like lm_head=int8, fc2=int4 or h3.q=int8:2:4, not "{part}"'
                 )

@@ -318,7 +318,7 @@ def _streamed(steps: list[Step], config: CoreConfig, layer: int) -> list[Step]:
         elif ends:
             raise ScheduleError(f"Phase {step.name} ends a weight stream, but has no weights")
         elif step.op == Op.NORM:
-            beats += row * (1 + -(-4 * config.width // config.beat_bytes))
+            beats += row * (1 + -(-config.norm_bytes * config.width // config.beat_bytes))
         elif step.op == Op.ATTENTION:
             beats += 2 * row
         found.append(step)

@@ -67,7 +67,12 @@ def choose(
         model = quantise(
             weights, card, ranges, compression=replace(compression, tensors=tensors), errors=found
         )
-        sizes = {name: part.weight.size for name, part in matrices(model)}
+        sizes = {}
+        for name, part in matrices(model):
+            called = _named(name)
+            sizes[called] = sizes.get(called, 0) + part.weight.size
+            if called != name:
+                found[called] += found.pop(name)
         errors.append(found)
         progress(index + 1, len(forms))
     each = stream.bits_per_weight()
@@ -108,6 +113,11 @@ def choose(
     picked = {name: forms[index] for name, index in chosen.items()}
     ordered = {name: picked[name] for name in sizes if name in picked}
     return replace(compression, tensors={**compression.tensors, **ordered})
+
+
+def _named(name: str) -> str:
+    """The matrix by whose name a format is chosen: ``up`` goes with ``fc1``."""
+    return name.removesuffix("up") + "fc1" if name.endswith(".up") else name
 
 
 def _everywhere(sizes: Mapping[str, int], form: WeightFormat) -> dict[str, WeightFormat]:

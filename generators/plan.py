@@ -9,7 +9,7 @@ from designs.cards import ModelCard, list_models, load_model_card
 from designs.errors import DesignError
 from designs.memory_map import MemoryMap
 from designs.target import TargetCard
-from generators.compress import LINEARS, Compression, terms
+from generators.compress import NAMED, Compression, terms
 from generators.image import memory_map
 from generators.quantise import GATES
 from generators.resources import estimate, excess, total
@@ -252,7 +252,7 @@ def _config(
     context_beats = -(-card.context // lanes) * (card.head_size // lanes)
     form = compression.stream
     stream = stream_shape(form, lanes, memory.stripe_bytes)
-    times = {name: terms(compression.of(name), form, name) for name in (*LINEARS, "lm_head")}
+    times = {name: terms(compression.of(name), form, name) for name in (*NAMED, "lm_head")}
     for name, found in compression.tensors.items():
         if name not in times:  # of one layer
             times[name] = terms(found, form, name)

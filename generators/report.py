@@ -612,16 +612,17 @@ class _Speed:
 
 
 def needed_weight_bytes(c: CoreConfig, answer: bool) -> int:
-    """Weights as they are stored, and 8 bytes for each output channel and 4 for each channel of a norm."""
+    """Weights as they are stored, and 8 bytes for each output channel, and the parameters of norms."""
 
     def stored(name: str, k: int, n: int, layer: int = 0) -> int:
         return -(-k * n * c.terms(name, layer) * c.stream.beat_bytes // c.stream.row_bytes)
 
-    sizes = dict.fromkeys(("k", "v", "q", "proj"), (c.width, c.width))
-    sizes |= {"fc1": (c.width, c.ffn), "fc2": (c.ffn, c.width)}
+    sizes = dict.fromkeys(("k", "v"), (c.width, c.width // c.shared))
+    sizes |= dict.fromkeys(("q", "proj"), (c.width, c.width))
+    sizes |= {"fc1": (c.width, (1 + c.gated) * c.ffn), "fc2": (c.ffn, c.width)}
     layers = sum(stored(name, *size, i) for i in range(c.layers) for name, size in sizes.items())
-    layers += c.layers * (8 * (5 * c.width + c.ffn) + 2 * 4 * c.width)
-    head = stored("lm_head", c.width, c.vocabulary) + 8 * c.vocabulary + 4 * c.width
+    layers += c.layers * (8 * sum(n for _, n in sizes.values()) + 2 * c.norm_bytes * c.width)
+    head = stored("lm_head", c.width, c.vocabulary) + 8 * c.vocabulary + c.norm_bytes * c.width
     return layers + (head if answer else 0)
 
 
