@@ -33,6 +33,7 @@ class EngineRequest:
     k : the longest reduction that the accumulators hold exactly; None: `LONGEST`, unless `acc_bits` is given
     acc_bits : their width; None: what k needs
     adder, group : of the carry-save elements, see `hw.arrays.engine.Engine`; None: the default
+    dsp : what ``dsp_packed`` is made of, see there; None: the default
     """
 
     spec: str
@@ -42,6 +43,7 @@ class EngineRequest:
     acc_bits: int | None = None
     adder: str | None = None
     group: int | None = None
+    dsp: str | None = None
 
 
 def write_engine(request: EngineRequest, out: Path) -> dict[str, Any]:
@@ -78,7 +80,9 @@ def _engine(request: EngineRequest) -> Engine:
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k!r}")
     options: dict[str, Any] = {
-        name: value for name in ("adder", "group") if (value := getattr(request, name)) is not None
+        name: value
+        for name in ("adder", "group", "dsp")
+        if (value := getattr(request, name)) is not None
     }
     needed = accumulator_bits(max(k, spec.reduce), max(request.x_bits, 1), max(request.w_bits, 1))
     if request.acc_bits is not None and request.k is not None and request.acc_bits < needed:

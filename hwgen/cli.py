@@ -481,13 +481,17 @@ def engine(
     ] = None,
     adder: Annotated[str | None, typer.Option(help="Adder that resolves carry-save sums.")] = None,
     group: Annotated[int | None, typer.Option(help="Bits between saved carries.")] = None,
+    dsp: Annotated[
+        str | None,
+        typer.Option(metavar="dsp48e2|generic", help="What dsp_packed is made of: slices, or *."),
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the RTL of an array of multipliers alone, in any width, and engine.json that describes it."""
     from generators.engine import EngineRequest, write_engine
 
-    request = EngineRequest(spec, x_bits, w_bits, k, acc_bits, adder, group)
+    request = EngineRequest(spec, x_bits, w_bits, k, acc_bits, adder, group, dsp)
     show_engine(console, out, write_engine(request, out))
 
 

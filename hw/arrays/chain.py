@@ -25,7 +25,8 @@ class ChainArray(Engine):
 
     A beat carries R activations of each row and, for every output, N weights and their positions in each block of M.
     Where a block keeps more than N weights, it takes several beats with the same activations: a dense matrix runs on
-    the same engine in M / N times as many, and N may differ from block to block.
+    the same engine in M / N times as many, and N may differ from block to block. A beat in which no output keeps a
+    weight is left out: blocks of R by O that are zero cost nothing.
 
     Latency
     -------
@@ -232,7 +233,8 @@ class ChainArray(Engine):
             of = of.reshape(blocks, self.m, groups, self.share)
             used = (of != 0).any(3)  # [block, position, group]
             rank = used.cumsum(1) - 1
-            turns = max(1, -(-int(used.sum(1).max()) // slots))
+            last = beat == self.beats(k) - 1 and not found  # a tile has one beat at least
+            turns = max(last, -(-int(used.sum(1).max()) // slots))
             block, position, group = np.nonzero(used)
             turn, slot = np.divmod(rank[block, position, group], slots)
             for now in range(turns):

@@ -71,6 +71,7 @@ def main() -> int:
             hdl_toplevel=top,
             build_dir=folder,
             build_args=arguments,
+            defines={"HWGEN_PLAIN": 1},  # no model of an FPGA's cells is needed
             waves=options.waves,
             always=True,
             log_file=log,

@@ -41,6 +41,14 @@ class TestWrites:
         )  # fmt: skip
         assert lint.returncode == 0, lint.stderr
 
+    @pytest.mark.parametrize("dsp", ["dsp48e2", "generic"])
+    def test_sparse_chains_of_slices_or_of_multipliers(self, dsp: str, tmp_path: Path) -> None:
+        facts = written(tmp_path / "e", "chain:dsp_packed:2:4:1x16x4", "--dsp", dsp)
+        assert facts["input"]["index"]["bits"] == 2 * 8 * 2 and facts["macs"] == 8 * 4
+        text = "".join(path.read_text() for path in (tmp_path / "e" / "rtl").iterdir())
+        assert ("DSP48E2 #(" in text) == (dsp == "dsp48e2")
+        assert facts["resources"]["dsp"] == (16 if dsp == "dsp48e2" else 32)
+
     def test_the_same_again(self, tmp_path: Path) -> None:
         for name in ("one", "two"):
             written(tmp_path / name, "column:opt4e:2x4x2")
@@ -69,6 +77,10 @@ class TestWrites:
         (["tree:mac:1x4x4", "--k", "0"], "k must be at least 1, not 0"),
         (["tree:opt1:1x4x4", "--adder", "fast"], "adder 'fast' is not known .*kogge_stone"),
         (["tree:opt1:1x4x4", "--group", "0"], "group must be at least 1, not 0"),
+        (["tree:dsp_packed:1x4x4", "--dsp", "dsp48"], "dsp must be one of dsp48e2, generic, not 'dsp48'"),
+        (["tree:dsp_packed:1x4x4", "--x-bits", "16"], "two products of 8 by 16 bits do not share a DSP48E2"),
+        (["chain:dsp_packed:5:4:1x8x8"], "keeps 5 of 4 weights: N must be at most M"),
+        (["chain:dsp_packed:2:4:1x10x8"], "sparsity 2:4: reduce must be a multiple of 4, not 10"),
     ],
 )  # fmt: skip
 def test_bad_input(
