@@ -13,6 +13,7 @@ engine with more multipliers than the target has is only for counting cycles.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import warnings
@@ -29,6 +30,8 @@ from designs.errors import DesignError
 from designs.progress import Progress, SilentProgress
 from designs.target import TargetCard
 from designs.transformer import transformer_model
+from designs.weight_format import WeightFormat
+from generators.compress import Compression
 from generators.design import write_design
 from generators.image import write_image
 from generators.lower import lower
@@ -70,7 +73,7 @@ class Measured:
 
 
 def measure(
-    out: Path, card: ModelCard, port_bytes: int, tokens: int, past: int, progress: Progress
+    out: Path, card: ModelCard, planned: Plan, tokens: int, past: int, progress: Progress
 ) -> Measured:
     """Run some layers of a build, and one more, with the head, on random weights.
 
@@ -82,7 +85,7 @@ def measure(
     few = min(1 if tokens > 1 else 5, card.layers - 1)
     found = []
     for layers in (few, few + 1):
-        model = random_quantised(card, 1, layers)
+        model = random_quantised(card, 1, layers, planned.compression)
         run = run_layers(
             out, layers, tokens, past, seed=1,
             model=model, write_image=write_image, generate=1, progress=progress,
@@ -90,7 +93,7 @@ def measure(
         if not run.identical:
             raise RuntimeError(f"{layers} layers of {tokens} tokens after {past}: {run.mismatch}")
         beats = run.counters["read_beats"] + run.counters["write_beats"]
-        found.append((run.cycles, beats * port_bytes, run.values))
+        found.append((run.cycles, beats * planned.config.port_bytes, run.values))
     (short, short_bytes, _), (long, long_bytes, values) = found
     more = card.layers - few
     return Measured(
@@ -113,13 +116,14 @@ class _Row:
 
 def _table(title: str, rows: Sequence[_Row], point: Point, granted: float, clock_mhz: float) -> str:
     """Rows of one pass: cycles, and what they are of the ideal of as many multipliers."""
-    heads = ("cycles", "ms", "of ideal", "lanes busy", "bandwidth")
+    heads = ("cycles", "ms", "tokens/s", "of ideal", "lanes busy", "bandwidth")
     lines = [title, f"  {'':<44}" + "".join(f"{head:>12}" for head in heads)]
     for row in rows:
         busy = point.macs / row.lanes / row.cycles
         cells = (
             f"{row.cycles:,}",
             f"{row.cycles / clock_mhz / 1e3:.2f}",
+            f"{point.tokens * clock_mhz * 1e6 / row.cycles:,.1f}",
             f"{max(busy, point.memory_cycles / row.cycles):.1%}",
             f"{busy:.1%}",
             f"{row.bytes / granted / row.cycles:.1%}" if row.bytes else "",
@@ -143,15 +147,17 @@ def _peers(card: ModelCard, lanes: int, tokens: int, context: int) -> list[_Row]
     return list(found.values())
 
 
-def _planned(card: ModelCard, board: TargetCard, spec: EngineSpec) -> tuple[Plan, TargetCard, bool]:
+def _planned(
+    card: ModelCard, board: TargetCard, spec: EngineSpec, compression: Compression
+) -> tuple[Plan, TargetCard, bool]:
     """A plan with as many multipliers as the engine asks for, and whether the target lacks them."""
     try:
-        return plan(card, board, spec), board, False
+        return plan(card, board, spec, compression), board, False
     except DesignError:
         if spec.tokens is None:
             raise
     wide = board.model_copy(update={"dsp": 1 << 20, "dsp_usable": 1 << 20})
-    return plan(card, wide, spec), wide, True
+    return plan(card, wide, spec, compression), wide, True
 
 
 def _design(
@@ -160,7 +166,8 @@ def _design(
     """The design's RTL and schedule, where a simulator of the same RTL is found again."""
     c = planned.config
     shape = f"{c.tokens}x{c.lanes}x{c.lanes}"
-    folder = parent / f"{card.name}-{board.name}-{c.array}-{c.pe}-{shape}"
+    weights = re.sub(r"\W+", "-", str(planned.compression.stream))
+    folder = parent / f"{card.name}-{board.name}-{c.array}-{c.pe}-{shape}-{weights}"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "rtl", ignore_errors=True)
     write_design(folder, card, board, planned, progress)
@@ -173,6 +180,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("model", nargs="?", default="gpt2-medium")
     parser.add_argument("--target", default="u280")
     parser.add_argument("--engine", help="array:pe[:TxRxO]; as a build chooses it")
+    parser.add_argument("--weights", default="int8", help="int8 or int4")
+    parser.add_argument("--group", type=int, help="inputs that share a factor, of int4")
+    parser.add_argument("--sparsity", default="dense", help="dense or N:M")
+    parser.add_argument("--share", type=int, help="outputs that keep weights of the same inputs")
     parser.add_argument("--tokens", type=int, default=128, help="of the prompt, one pass at most")
     parser.add_argument("--contexts", type=int, nargs="*", default=[128, 1024], help="of decoding")
     parser.add_argument("--no-rtl", dest="rtl", action="store_false", help="predictions only")
@@ -192,7 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compare(options: argparse.Namespace, progress: Progress) -> int:
     card, board = load_model_card(options.model), target.load(options.target)
     engine = parse_engine(options.engine) if options.engine else default_engine(board)
-    planned, board, beyond = _planned(card, board, engine)
+    stream = WeightFormat.parse(options.weights, options.group, options.sparsity, options.share)
+    planned, board, beyond = _planned(card, board, engine, Compression(stream))
     c = planned.config
     for context in (options.tokens, *options.contexts):
         if not 2 <= context <= c.context:
@@ -208,7 +220,7 @@ def _compare(options: argparse.Namespace, progress: Progress) -> int:
     lanes, granted = machine.multipliers, float(machine.bytes_per_cycle)
     print(
         f"{card.name} on {board.name}, {c.array}:{c.pe}:{c.tokens}x{c.lanes}x{c.lanes}: "
-        f"{lanes:,} multipliers, {granted:g} bytes per cycle, {board.clock_mhz:g} MHz assumed"
+        f"{lanes:,} multipliers, {granted:g} bytes per cycle, {board.clock_mhz:g} MHz assumed, weights {stream}"
         + (f"; beyond the DSP slices of {board.name}: for cycles only" if beyond else "")
     )
     goals: list[tuple[str, float]] = []
@@ -225,7 +237,7 @@ def _compare(options: argparse.Namespace, progress: Progress) -> int:
         cycles, moved = _layer(point)
         notes = []
         if folder is not None:
-            found = measure(folder, card, c.port_bytes, point.tokens, past, progress)
+            found = measure(folder, card, planned, point.tokens, past, progress)
             cycles, moved = found.layer_cycles, found.layer_bytes
             played = " and ".join(map(str, found.runs))
             rows.append(_Row(f"hwgen, RTL ({played} layers)", found.cycles, lanes, found.bytes))

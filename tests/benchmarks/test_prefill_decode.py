@@ -19,7 +19,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     code = prefill_decode.main([*TINY, "--tokens", "64", "--contexts", "200"])
     text = capsys.readouterr().out
     assert code == int("MISSED" in text)
-    assert re.search(r"256 multipliers, \d+ bytes per cycle, 200 MHz assumed\n", text)
+    assert re.search(r"256 multipliers, \d+ bytes per cycle, 200 MHz assumed, weights int8\n", text)
     assert text.index("prompt of 64, 4 layers and head") < text.index("one token at context 200")
     assert figures(text, "ideal: all multipliers busy")[:2] == [100.0, 100.0]
     ours, peer = figures(text, "hwgen, predicted"), figures(text, "SCALE-Sim")
@@ -33,11 +33,22 @@ def test_an_engine_beyond_the_target_is_for_cycles_only(capsys: pytest.CaptureFi
     assert "beyond the DSP slices of sim-small: for cycles only" in capsys.readouterr().out
 
 
+def test_compressed_weights_are_read_faster(capsys: pytest.CaptureFixture[str]) -> None:
+    def cycles(*arguments: str) -> int:
+        prefill_decode.main([*TINY, *arguments, "--contexts", "200"])
+        rows = capsys.readouterr().out.splitlines()
+        ours = [row for row in rows if row.strip().startswith("hwgen, predicted")]
+        return int(ours[1].split()[2].replace(",", ""))
+
+    assert cycles("--weights", "int4", "--group", "32") < 0.8 * cycles()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--contexts", "300"], "tiny-gpt2 has contexts of 2 to 256, not 300"),
         (["--tokens", "200", "--contexts"], "a pass holds 128 tokens, not 200"),
+        (["--weights", "int5"], 'weights are int8 or int4, not "int5"'),
         (["--engine", "tree:mac:4x8x16"], "as many reduction lanes as outputs"),
     ],
 )
