@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from benchmarks.slices import map_unit
 from benchmarks.sparse_chain import SkewedChains, engine_of, sparse_weights
+from designs.weight_format import WeightFormat
+from generators.weight_stream import encode, stream_shape
 from hw.arrays import make_engine, parse_engine
 from hw.arrays.chain import ChainArray
 from hw.dsp.packed_dot import PackedDot
@@ -99,6 +101,44 @@ class TestBeats:
         engine.pack(np.ones((1, 16)), np.full((16, 4), -127))
         with pytest.raises(ValueError, match="weights that are adjusted must be -127 or more"):
             engine.pack(np.ones((1, 16)), np.full((16, 4), -128))
+
+
+@pytest.mark.parametrize("sparsity", ["2:4", "1:4", "2:8"])
+@pytest.mark.parametrize("share", [1, 2])
+def test_beats_of_a_compressed_stream_are_its_operands(sparsity: str, share: int) -> None:
+    """Values and positions of the stream (docs/weight_format.md) are the fields of a payload as they are."""
+    rng, r, k = np.random.default_rng(4), 16, 48
+    engine = chain(sparsity, share=share, tokens=2, outputs=r)
+    w = rng.integers(-127, 128, (k, r)) * (rng.random((k, r)) < 0.5)
+    form = WeightFormat(n=engine.n, m=engine.m, share=share)
+    w = np.where(_kept(w, form), w, 0).astype(np.int8)
+    shape = stream_shape(form, lanes=r, stripe_bytes=32)
+    beats = encode(w, form, shape)
+    x = rng.integers(-128, 128, k)
+    total, bits = np.zeros(r, np.int64), engine.index_bits
+    for n in range(len(beats)):
+        values = beats.values[n].view(np.int8).reshape(r, engine.taps)
+        stored = int.from_bytes(beats.indices[n].tobytes(), "little")
+        index = 0
+        for slot in range(engine.groups * engine.taps):  # the upper bits of a position are 0: wires
+            position = stored >> slot * shape.position_bits & (1 << shape.position_bits) - 1
+            index |= position << slot * bits
+        payload = {"w": int.from_bytes(beats.values[n].tobytes(), "little"), "index": index}
+        for name, value in payload.items():
+            assert value.bit_length() <= engine.i.payload.shape()[name].width
+        for o in range(r):
+            for s in range(engine.taps):
+                at = index >> (o // share * engine.taps + s) * bits & (1 << bits) - 1
+                total[o] += values[o, s].astype(np.int64) * x[n * r + s // engine.n * engine.m + at]
+    np.testing.assert_array_equal(total, x @ w.astype(np.int64))
+    # The same products as those that the engine's own packing makes.
+    assert len(engine.pack(x[None], w.astype(np.int64))) == len(beats)
+
+
+def _kept(w: np.ndarray, form: WeightFormat) -> np.ndarray:
+    """The first N of M inputs that an output, or a pair, uses."""
+    used = form.used(w).reshape(-1, form.m, w.shape[1])
+    return (used & (used.cumsum(1) <= form.n)).reshape(w.shape)
 
 
 class TestSynthesis:
