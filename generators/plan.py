@@ -58,7 +58,7 @@ class Plan:
 
 
 def function_unit_dsp(lanes: int) -> int:
-    """Multipliers outside the engine: requantisation and LayerNorm take two a lane each, the row root a few."""
+    """Multipliers outside the engine of a GPT-2: requantisation and norm take two a lane each, the row root a few."""
     return 4 * lanes + 8
 
 
@@ -75,9 +75,9 @@ def plan(
 ) -> Plan:
     """Choose the shape of the core; weights are stored as ``compression`` says, as int8 if it is None.
 
-    The most products a cycle win; among equals, the shape whose engine takes weights at least twice as fast as
-    memory delivers them (it catches up after softmax and norms, so that decoding stays bound by memory), then
-    the fewest lanes.
+    The shape that takes the most bytes from memory a cycle wins: decoding is bound by them. Among equals, the most
+    products a cycle, then an engine that takes weights at least twice as fast as memory delivers them (it catches
+    up after softmax and norms), then the fewest lanes.
 
     Raises
     ------
@@ -102,19 +102,23 @@ def plan(
         )
     asked = compression or Compression()
     reasons: tuple[str, ...] = ()
+    too_large: DesignError | None = None
     for tokens, lanes in _shapes(card, target, engine):
         memory = _memory(card, target, lanes, asked)
         have = target.memory.bytes_per_port
         if memory.bytes_per_port > have:
-            raise DesignError(
+            too_large = too_large or DesignError(
                 f"{card.name} does not fit {target.name}: it needs {memory.bytes_per_port:,} bytes behind each of "
                 f"{memory.ports} memory ports, there are {have:,} ({memory.bytes_per_port - have:,} too many); "
                 f"{_what_fits(target)}"
             )
+            continue
         config, missing = _config(card, target, engine, tokens, lanes, memory, asked)
         if not missing:
             return Plan(config, memory, _limits(card, target, config), asked)
         reasons = reasons or missing
+    if too_large is not None and not reasons:
+        raise too_large
     raise DesignError(
         f"{card.name} does not fit {target.name}: {'; '.join(reasons)}; give a smaller engine by --engine, "
         "or a larger target"
@@ -176,7 +180,7 @@ def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tup
             if not _fits(candidate, target):
                 break
             speed = tokens * lanes**2 / candidate.beat_cycles(tokens)
-            found.append((speed, min(2, lanes * lanes // stripe), stripe, -lanes, tokens))
+            found.append((stripe, speed, min(2, lanes * lanes // stripe), -lanes, tokens))
             tokens *= 2
     if not found:
         own = _engine(engine, 1, legal[0], target).resources()
@@ -266,7 +270,7 @@ def _config(
         else max(RING_WORDS // stream.row_stripes, 4 * stream.period_rows)
     )
 
-    def config(chunk: int, thrift: tuple[int, int, int], style: str) -> CoreConfig:
+    def config(chunk: int, thrift: tuple[int, int, int], style: tuple[str, str]) -> CoreConfig:
         share, tiles, heads = thrift
         held = max(heads * context_beats, -(-4 * context_beats // 3))  # a quarter may be on its way
         return CoreConfig(
@@ -275,7 +279,8 @@ def _config(
             head_size=card.head_size, ffn=card.ffn, centred=card.norm == "layernorm",
             rotary=card.position == "rotary", gate=GATES[card.activation], gated=card.gated,
             vocabulary=card.vocabulary, context=card.context, layers=card.layers,
-            chunk=chunk, slots=SLOTS // share, ports=memory.ports, port_bytes=memory.port_bytes, buffer_style=style,
+            chunk=chunk, slots=SLOTS // share, ports=memory.ports, port_bytes=memory.port_bytes,
+            buffer_style=style[0], ring_style=style[1],
             w_depth=_power_of_two(max(tiles * (longest + 1), least)),
             k_depth=_power_of_two(held), v_depth=_power_of_two(held),
             tokens_at=memory.tokens, weights_at=memory.weights, layer_stripes=memory.layer_stripes,
@@ -295,7 +300,9 @@ def _config(
     worth = [chunk for chunk in passes if chunk >= SHORT] or passes[:1]
     choices = [(chunk, thrift) for thrift in THRIFT for chunk in worth]
     choices += [(chunk, THRIFT[-1]) for chunk in passes if chunk not in worth]
-    styles = ("block", "ultra") if target.uram.usable else ("block",)
+    styles = [("block", "block")]  # of buffers and weight ring
+    if target.uram.usable:
+        styles += [("ultra", "block"), ("ultra", "ultra")]
     found, missing = config(*choices[0], styles[0]), ()
     for chunk, thrift, style in [(*choice, style) for choice in choices for style in styles]:
         found = config(chunk, thrift, style)

@@ -80,6 +80,7 @@ class ModelFacts(_Value):
     layers: int
     width: int
     heads: int
+    kv_heads: int
     ffn: int
     vocabulary: int
     context: int
@@ -582,10 +583,14 @@ class _Speed:
         for p in passes:
             weights += self.weight_stream(p.answer)
             words = -(-(p.past + p.tokens) // c.lanes) * c.head_words
-            keys_values += c.layers * 2 * c.heads * words * c.beat_bytes
-            stripes = 2 * c.row_stripes + (p.tokens > 1)  # a generated token is at hand
+            keys_values += c.layers * 2 * c.kv_heads * words * c.beat_bytes
+            stripes = (
+                c.row_stripes + c.position_stripes + (p.tokens > 1)
+            )  # a generated token is at hand
             embeddings += p.tokens * stripes * c.stripe_bytes
-            rows = c.layers * 2 * c.width_words * p.tokens  # each in whole words of a port
+            rows = (
+                c.layers * 2 * c.kv_heads * c.head_words * p.tokens
+            )  # each in whole words of a port
             written += rows * max(c.lanes, c.port_bytes) + (c.port_bytes if p.answer else 0)
         total = weights + keys_values + embeddings + written
         tokens = sum(p.tokens for p in passes)
@@ -607,8 +612,9 @@ class _Speed:
         """Bytes that a pass cannot do without: no padding, only the keys and values there are."""
         c = self._config
         read, written = p.past + p.tokens, p.tokens
-        cached = 2 * c.width * c.layers * (read + written)
-        return needed_weight_bytes(c, p.answer) + cached + 4 * c.width * p.tokens
+        cached = 2 * c.kv_heads * c.head_size * c.layers * (read + written)
+        row = 2 * (c.width + (c.head_size if c.rotary else c.width))  # of a token, of its position
+        return needed_weight_bytes(c, p.answer) + cached + row * p.tokens
 
 
 def needed_weight_bytes(c: CoreConfig, answer: bool) -> int:
@@ -876,7 +882,7 @@ _REGIONS = {
     "weights": "weight stream of the layers",
     "head": "final norm and language-model head",
     "wte": "token embeddings",
-    "wpe": "position embeddings",
+    "wpe": "position embeddings, or the angles of positions",
     "k": "keys",
     "v": "values",
 }

@@ -167,6 +167,7 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
     word, lanes = 8 * c.port_bytes, c.ports * c.beat_stripes
     slot_words = c.slots * c.context_chunks
     large: MemoryKind = "uram" if c.buffer_style == "ultra" else "bram"
+    ring: MemoryKind | None = "uram" if c.ring_style == "ultra" else None
 
     def buffer(
         name: str, block: str, banks: int, depth: int, width: int, style: MemoryKind | None = None
@@ -175,7 +176,7 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
         return Buffer(name, block, banks, depth, width, kind, each * banks)
 
     return (
-        buffer("weight ring", "memory ports", lanes, c.w_depth, word),
+        buffer("weight ring", "memory ports", lanes, c.w_depth, word, ring),
         *(
             buffer(
                 f"weight {_PLANES[p.name]}",
@@ -195,7 +196,7 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
         buffer("scores", "softmax", 1, c.tokens * slot_words, 16 * c.lanes),
         buffer("probabilities", "softmax", c.tokens, slot_words, 7 * c.lanes),
         buffer("norm rows", "layer norm", 1, _norm_copy_words(c), 16 * c.lanes),
-        buffer("norm parameters", "layer norm", 1, c.width_words, 32 * c.lanes),
+        buffer("norm parameters", "layer norm", 1, c.width_words, 8 * c.norm_bytes * c.lanes),
         buffer(
             "tile headers",
             "headers",
@@ -204,7 +205,16 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
             64 * c.lanes * c.header_tiles,
             "distributed",
         ),
-        buffer("embedding words", "embedding", 1, _stripe_words(c), 16 * c.lanes, "distributed"),
+        *(
+            [buffer("angles", "buffers", 1, c.chunk * c.head_words, 16 * c.lanes, "bram")]
+            if c.rotary
+            else [
+                buffer(
+                    "embedding words", "embedding", 1, _stripe_words(c), 16 * c.lanes, "distributed"
+                )
+            ]
+        ),
+        *([buffer("gates", "buffers", 1, c.chunk, 16 * c.lanes, "bram")] if c.gated else []),
     )
 
 
@@ -256,7 +266,9 @@ def estimate(config: CoreConfig, target: TargetCard) -> tuple[Block, ...]:
         "operands": ("operand_memory", "weight_decoder"),
         "memory ports": ("striped_memory", "memory_port", "ring_memory", "queue", "burst_cutter"),
         "buffers": ("banked_buffer",),
-        "drain": ("drain", "requantise", "activation", "activation_pair"),
+        "drain": (
+            "drain", "requantise", "activation", "activation_pair", "rotary", "gated_product",
+        ),
         "headers": ("header_buffers",),
         "layer norm": ("layer_norm", "norm", "inverse_root", *words["layer norm"]),
         "softmax": ("softmax", "row_maximum", "exp2_lanes", "reciprocal", *words["softmax"]),
@@ -322,6 +334,10 @@ def _drain(c: CoreConfig, acc_bits: int) -> Resources:
     rest = Resources(lut=12 + 45, ff=16)
     parameters = Resources(lut=54 + 16)  # of the header or of the softmax row
     lane = requantise + activation + rest + parameters
+    if c.rotary:  # of a pair four products, two sums, and their rounding
+        lane += Resources(dsp=2, lut=33 + 20 + 24, ff=16 + 64 + 24 + 24)
+    if c.gated:
+        lane += Resources(dsp=1, lut=24 + 20, ff=16 + 32 + 8)
     return lane * c.lanes + Resources(lut=500 + 2 * tag, ff=300 + 12 * tag)
 
 
@@ -331,7 +347,7 @@ def _headers(c: CoreConfig) -> Resources:
 
 
 def _layer_norm(c: CoreConfig) -> Resources:
-    centred = (c.width * 0xFFFF).bit_length() + 1
+    centred = (c.width * (0xFFFF if c.centred else 0x8000)).bit_length() + 1
     product = centred + 17
     sums = Resources(lut=210 + 75, ff=130)
     normalise = Resources(
@@ -339,8 +355,10 @@ def _layer_norm(c: CoreConfig) -> Resources:
         lut=centred + 3 * product + 220 + 33 + 66 + 20,
         ff=centred + product + 16 + 48 + 26 + 66 + 8,
     )
-    beat_words = c.beat_bytes // (4 * c.lanes)
-    cut = Resources(lut=32 * c.lanes * max(0, beat_words - 1) / 3)  # of a beat into words
+    beat_words = c.beat_bytes // (c.norm_bytes * c.lanes)
+    cut = Resources(
+        lut=8 * c.norm_bytes * c.lanes * max(0, beat_words - 1) / 3
+    )  # of a beat into words
     root = Resources(dsp=6, lut=700, ff=500)
     return (sums + normalise) * c.lanes + cut + root + Resources(lut=100, ff=250)
 

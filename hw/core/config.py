@@ -22,6 +22,7 @@ class CoreConfig:
     array, pe, encoding : names of the engine's array, processing element and encoding ("": its default)
     dsp : what ``dsp_packed`` is made of
     buffer_style : what the activation and residual buffers are made of: ``"block"`` or ``"ultra"`` RAM
+    ring_style : what the weight ring is made of, likewise
     tokens, lanes : T, and R = O (``docs/architecture.md``); powers of two, at least 1 and 8
     width, heads, kv_heads, head_size, ffn, vocabulary, context, layers : of the network; ``heads / kv_heads``
         query heads share a head of keys and values
@@ -47,6 +48,7 @@ class CoreConfig:
     encoding: str = ""
     dsp: str = "generic"
     buffer_style: str = "block"
+    ring_style: str = "block"
     centred: bool = True
     rotary: bool = False
     gate: str = "gelu"
@@ -209,6 +211,7 @@ class CoreConfig:
             k_depth=self.k_depth,
             v_depth=self.v_depth,
             side=self.side,
+            w_ultra=self.ring_style == "ultra",
         )
 
     @property

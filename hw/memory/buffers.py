@@ -1,4 +1,4 @@
-"""The two memories of a port: a queue in distributed RAM and a ring in block RAM."""
+"""The two memories of a port: a queue in distributed RAM and a ring in block or ultra RAM."""
 
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
@@ -62,6 +62,7 @@ class RingMemory(TemplateUnit):
     bits : width of a word
     lanes : words of a row
     depth : rows, a power of two from 2
+    ultra : of ultra RAM; else of what the synthesiser finds right
 
     Members
     -------
@@ -77,12 +78,12 @@ class RingMemory(TemplateUnit):
 
     template = "memory/ring_memory.sv.j2"
 
-    def __init__(self, *, bits: int, lanes: int, depth: int) -> None:
+    def __init__(self, *, bits: int, lanes: int, depth: int, ultra: bool = False) -> None:
         if bits < 1 or lanes < 1:
             raise ValueError(f"A row must have a word and a word a bit, not {lanes!r} of {bits!r}")
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"Depth must be a power of two from 2, not {depth!r}")
-        self._bits, self._lanes, self._depth = bits, lanes, depth
+        self._bits, self._lanes, self._depth, self._ultra = bits, lanes, depth, ultra
         row_bits = depth.bit_length() - 1
         super().__init__(
             {
@@ -93,11 +94,12 @@ class RingMemory(TemplateUnit):
                 "rd_row": In(row_bits),
                 "rd_data": Out(lanes * bits),
             },
-            {"w": bits, "l": lanes, "d": depth},
+            {"w": bits, "l": lanes, "d": depth, **({"": "ultra"} if ultra else {})},
         )
 
     def context(self) -> dict[str, int]:
         return {
+            "ultra": self._ultra,
             "bits": self._bits,
             "lanes": self._lanes,
             "depth": self._depth,

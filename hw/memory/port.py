@@ -93,6 +93,7 @@ class PortShape:
     writes : writes not acknowledged, a power of two
     descriptors : descriptors queued for each client, a power of two
     side : what travels in ring W beside its beats, see :class:`SideShape`; None: nothing
+    w_ultra : ring W is of ultra RAM
 
     Raises
     ------
@@ -112,6 +113,7 @@ class PortShape:
     writes: int = 16
     descriptors: int = 8
     side: SideShape | None = None
+    w_ultra: bool = False
 
     def __post_init__(self) -> None:
         most = {"port_bytes": 128} | {f"{name}_depth": 1 << 15 for name in "wkve"}
@@ -198,6 +200,7 @@ class PortShape:
             "a": self.writes,
             "d": self.descriptors,
             **({} if self.side is None else self.side.key),
+            **({"u": 1} if self.w_ultra else {}),
         }
 
 
@@ -427,7 +430,14 @@ class MemoryPort(Unit):
             write = self._beside(m, word, write)
         ring, depth, lanes = getattr(self, name), self._shape.depths[name], self._shape.beat_stripes
         memory = place(
-            m, f"{name}_ring", RingMemory(bits=8 * self._shape.port_bytes, lanes=lanes, depth=depth)
+            m,
+            f"{name}_ring",
+            RingMemory(
+                bits=8 * self._shape.port_bytes,
+                lanes=lanes,
+                depth=depth,
+                ultra=name == "w" and self._shape.w_ultra,
+            ),
         )
         lane = Signal(lanes, init=1, name=f"{name}_lane")  # one-hot
         m.d.comb += [

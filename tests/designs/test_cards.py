@@ -69,6 +69,37 @@ class TestModelCards:
         with pytest.raises(ValidationError, match="65 is not one of 4"):
             ModelCard(name="x", layers=1, width=65, heads=4, ffn=4, vocabulary=4, context=4)
 
+    def test_kinds_follow_from_the_family(self) -> None:
+        sizes = {"layers": 1, "width": 8, "heads": 4, "ffn": 4, "vocabulary": 4, "context": 4}
+        llama = ModelCard(name="x", family="llama", kv_heads=2, **sizes)
+        assert (llama.norm, llama.position, llama.gated, llama.biases) == (
+            "rmsnorm", "rotary", True, False,
+        )  # fmt: skip
+        assert (llama.activation, llama.tied_head, llama.kv_heads) == ("silu", False, 2)
+        opt = ModelCard(name="x", family="opt", **sizes)
+        assert (opt.norm, opt.position, opt.gated, opt.biases) == (
+            "layernorm", "learned", False, True,
+        )  # fmt: skip
+        assert (opt.activation, opt.tied_head, opt.kv_heads) == ("relu", True, 4)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"kv_heads": 3}, "heads must be a multiple of kv_heads, but 4 is not one of 3"),
+            ({"width": 12}, "the head size must be even, but 12 / 4 is 3"),
+            ({"family": "bert"}, "family"),
+            ({"activation": "swish"}, "activation"),
+            ({"rope_theta": 0.5}, "rope_theta"),
+        ],
+    )
+    def test_refuses(self, changes: dict[str, object], message: str) -> None:
+        sizes: dict[str, object] = {
+            "name": "x", "family": "llama", "layers": 1, "width": 8, "heads": 4, "ffn": 4,
+            "vocabulary": 4, "context": 4,
+        }  # fmt: skip
+        with pytest.raises(ValidationError, match=message):
+            ModelCard.model_validate(sizes | changes)
+
     @pytest.mark.parametrize("folder", ["/somewhere", "../elsewhere"])
     def test_checkpoint_stays_inside(self, folder: str) -> None:
         with pytest.raises(ValidationError, match="inside designs/"):

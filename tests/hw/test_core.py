@@ -53,6 +53,7 @@ class TestCoreConfig:
             ({"lanes": 4}, "lanes must be a power of two, at least 8"),
             ({"width": 44}, "width must be a multiple of the 8 lanes"),
             ({"head_size": 24, "heads": 2}, "head_size must be a power of two times 8"),
+            ({"kv_heads": 2}, "heads must be a multiple of kv_heads, not 3 for 2"),
             ({"chunk": 7}, "chunk must be a multiple of 2 tokens"),
             ({"port_bytes": 64}, "a beat of 64 bytes must be a whole number of stripes of 128"),
             (
@@ -123,9 +124,10 @@ class TestKeyValueWriter:
 
 
 class TestHeadFetch:
-    @pytest.mark.parametrize("stall", [0.0, 0.6])
-    def test_one_descriptor_a_head(self, stall) -> None:
-        draw, dut, found = random.Random(3), HeadFetch(CONFIG), []
+    @pytest.mark.parametrize(("stall", "heads"), [(0.0, 3), (0.6, 3), (0.3, 1)])
+    def test_one_descriptor_a_head_of_keys(self, stall, heads) -> None:
+        draw, found = random.Random(3), []
+        dut = HeadFetch(CoreConfig(**(SIZES | {"kv_heads": heads})))
 
         async def bench(ctx) -> None:
             ctx.set(dut.start, 1)
@@ -133,7 +135,7 @@ class TestHeadFetch:
             ctx.set(dut.count, 12)
             await ctx.tick()
             ctx.set(dut.start, 0)
-            for _ in range(CARD.heads):
+            for _ in range(heads):
                 while draw.random() < stall:
                     await ctx.tick()
                 ctx.set(dut.descriptor.ready, 1)
@@ -147,18 +149,22 @@ class TestHeadFetch:
             assert not ctx.get(dut.descriptor.valid)
 
         simulate(dut, bench)
-        assert found == [(100 + h * MAP.kv_head_stripes, 12) for h in range(CARD.heads)]
+        assert found == [(100 + h * MAP.kv_head_stripes, 12) for h in range(heads)]
 
 
 class TestEmbed:
+    @pytest.mark.parametrize("rotary", [False, True])
     @pytest.mark.parametrize(("prompt", "idle"), [(True, 0.0), (True, 0.6), (False, 0.3)])
-    def test_rows_are_saturating_sums(self, prompt, idle) -> None:
-        draw, dut = np.random.default_rng(5), Embed(CONFIG)
+    def test_rows_are_saturating_sums(self, prompt, idle, rotary) -> None:
+        """Of a rotary network: the token's rows, and the angles beside them."""
+        draw = np.random.default_rng(5)
+        sizes = SIZES | {"rotary": rotary, "position_stripes": 1 if rotary else MAP.row_stripes}
+        dut = Embed(CoreConfig(**sizes))
         wte = draw.integers(-(1 << 15), 1 << 15, (CARD.vocabulary, CARD.width))
         wpe = draw.integers(-(1 << 15), 1 << 15, (CARD.context, CARD.width))
         position, length = 11, 5 if prompt else 1
         ids = [3, 36, 40, 0, 12] if prompt else [22]  # 40 is outside the vocabulary: read as 0
-        found = np.zeros((length, CARD.width), np.int64)
+        found, angles = (np.zeros((length, n), np.int64) for n in (CARD.width, 16))
         bad = 0
 
         def words(stripe: int) -> list[int]:
@@ -168,7 +174,9 @@ class TestEmbed:
                 row[0] = ids[stripe - MAP.tokens - position]
             else:
                 table, at = (wpe, MAP.wpe) if stripe >= MAP.wpe else (wte, MAP.wte)
-                which, part = divmod(stripe - at, MAP.row_stripes)
+                which, part = divmod(
+                    stripe - at, MAP.row_stripes if at == MAP.wte else sizes["position_stripes"]
+                )
                 row[: min(16, CARD.width - 16 * part)] = table[which, 16 * part :][:16]
             packed = [int(x) & 0xFFFF for x in row]
             return [sum(v << (16 * k) for k, v in enumerate(packed[w : w + 8])) for w in (0, 8)]
@@ -205,6 +213,18 @@ class TestEmbed:
                 if offered and ready:
                     queue.pop(0)
 
+        def split(data: int) -> list[int]:
+            values = [(data >> (16 * k) & 0xFFFF) for k in range(8)]
+            return [v - ((v >> 15) << 16) for v in values]
+
+        async def watch_angles(ctx) -> None:
+            while True:
+                *_, enable, address, data = await ctx.tick().sample(
+                    dut.t_wen, dut.t_waddr, dut.t_wdata
+                )
+                if enable:
+                    angles[address // 2, 8 * (address % 2) :][:8] = split(data)
+
         async def watch(ctx) -> None:
             nonlocal bad
             while True:
@@ -214,18 +234,23 @@ class TestEmbed:
                 bad += wrong
                 if enable:
                     assert address == row * 6 + chunk
-                    values = [(data >> (16 * k) & 0xFFFF) for k in range(8)]
-                    found[row, 8 * chunk :][:8] = [v - ((v >> 15) << 16) for v in values]
+                    found[row, 8 * chunk :][:8] = split(data)
 
         simulator = Simulator(dut)
         simulator.add_clock(1e-6)
         simulator.add_testbench(ask)
         simulator.add_testbench(answer, background=True)
         simulator.add_testbench(watch, background=True)
+        if rotary:
+            simulator.add_testbench(watch_angles, background=True)
         simulator.run()
         known = [i if i < CARD.vocabulary else 0 for i in ids]
-        expected = ops.residual_add(wte[known], wpe[position : position + length])
-        np.testing.assert_array_equal(found, expected)
+        if rotary:
+            np.testing.assert_array_equal(angles, wpe[position : position + length, :16])
+            np.testing.assert_array_equal(found, wte[known])
+        else:
+            expected = ops.residual_add(wte[known], wpe[position : position + length])
+            np.testing.assert_array_equal(found, expected)
         assert bad == (1 if prompt else 0)
 
 

@@ -15,7 +15,7 @@ from designs.cards import ModelCard
 from designs.checkpoint import Checkpoint
 from designs.memory_map import MemoryMap
 from designs.tokenizer import HuggingFaceTokenizer
-from designs.transformer import weight_sources
+from designs.transformer import PREFIXES, weight_sources
 from generators.build import CALIBRATION
 from generators.image import write_image
 from generators.quantise import quantise
@@ -27,6 +27,10 @@ from sim.calibrate import observe_ranges
 from sim.golden import transformer
 
 CARD = ModelCard(name="mine", layers=2, width=64, heads=4, ffn=256, vocabulary=300, context=64)
+LLAMA = ModelCard(
+    name="llama", family="llama", layers=2, width=32, heads=4, kv_heads=2, ffn=48, vocabulary=90,
+    context=40,
+)  # fmt: skip
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
@@ -48,14 +52,15 @@ def write_shard(path: Path, tensors: dict[str, np.ndarray]) -> None:
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def write_folder(path: Path, *, tokenizer: bool) -> Path:
-    """A random GPT-2 in halves, in two files, and how it reads texts."""
+def write_folder(path: Path, *, tokenizer: bool, card: ModelCard = CARD) -> Path:
+    """A random model in halves, in two files, and how it reads texts."""
     path.mkdir()
     draw, tensors = np.random.default_rng(3), {}
-    for name, shape in weight_sources(CARD).items():
-        mean = 1.0 if "ln_" in name and name.endswith("weight") else 0.0
+    for name, shape in weight_sources(card).items():
+        mean = 1.0 if len(shape) == 1 and name.endswith("weight") else 0.0
         value = mean + draw.normal(0, 0.2, shape)
-        tensors[f"transformer.{name}"] = value.astype(np.float16)
+        prefix = "" if name == "lm_head.weight" else PREFIXES[card.family]
+        tensors[f"{prefix}{name}"] = value.astype(np.float16)
     names = list(tensors)
     places = dict.fromkeys(names[:9], SHARDS[0]) | dict.fromkeys(names[9:], SHARDS[1])
     for file in SHARDS:
@@ -65,6 +70,13 @@ def write_folder(path: Path, *, tokenizer: bool) -> Path:
         "model_type": "gpt2", "n_layer": 2, "n_embd": 64, "n_head": 4, "vocab_size": 300,
         "n_positions": 64,
     }  # fmt: skip
+    if card.family == "llama":
+        config = {
+            "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 32,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48,
+            "vocab_size": 90, "max_position_embeddings": 40, "rms_norm_eps": 1e-5,
+            "hidden_act": "silu",
+        }  # fmt: skip
     (path / "config.json").write_text(json.dumps(config))
     if tokenizer:
         backend = Tokenizer(models.BPE())
@@ -103,6 +115,38 @@ def expected(folder: Path) -> quantised.QuantModel:
     weights, tokenizer = checkpoint.weights(), HuggingFaceTokenizer.open(folder)
     tokens, _ = calibration_tokens(checkpoint.card, tokenizer, CALIBRATION)
     return quantise(weights, checkpoint.card, observe_ranges(weights, checkpoint.card, tokens))
+
+
+class TestLlama:
+    def test_weights_are_those_of_the_folder(self, tmp_path: Path) -> None:
+        """From shards without a tokenizer to the integers, and to the cycles of a token."""
+        path = write_folder(tmp_path / "llama", tokenizer=False, card=LLAMA)
+        out = tmp_path / "out"
+        assert build(path, "-o", str(out)) == 0
+        facts = json.loads((out / "design.json").read_text())
+        assert ModelCard.model_validate(facts["model"]) == LLAMA
+        model, built = expected(path), quantised.load(out / "quantised.npz", keep=1)
+        assert built == model
+        assert built.layers[0].up is not None
+        memory = MemoryMap.from_dict(facts["memory_map"])
+        write_image(built, memory, tmp_path / "image")
+        assert (out / "weights.bin").read_bytes() == (tmp_path / "image").read_bytes()
+        report = json.loads((out / "report.json").read_text())
+        assert report["model"]["kv_heads"] == 2
+        assert all(point["cycles"] > 0 for point in report["decode"])
+
+    def test_a_kind_of_rope_that_we_lack(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = write_folder(tmp_path / "llama", tokenizer=False, card=LLAMA)
+        config = json.loads((path / "config.json").read_text())
+        config["rope_scaling"] = {"rope_type": "llama3", "factor": 8.0}
+        (path / "config.json").write_text(json.dumps(config))
+        assert build(path, "-o", str(tmp_path / "out")) == 2
+        error = capsys.readouterr().err.strip()
+        assert "rope_scaling of kind 'llama3' is not supported" in error
+        assert len(error.splitlines()) == 1
+        assert not (tmp_path / "out").exists()
 
 
 class TestBuild:
