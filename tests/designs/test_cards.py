@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
@@ -70,7 +71,9 @@ class TestModelCards:
             ModelCard(name="x", layers=1, width=65, heads=4, ffn=4, vocabulary=4, context=4)
 
     def test_kinds_follow_from_the_family(self) -> None:
-        sizes = {"layers": 1, "width": 8, "heads": 4, "ffn": 4, "vocabulary": 4, "context": 4}
+        sizes: dict[str, Any] = {
+            "layers": 1, "width": 8, "heads": 4, "ffn": 4, "vocabulary": 4, "context": 4
+        }  # fmt: skip
         llama = ModelCard(name="x", family="llama", kv_heads=2, **sizes)
         assert (llama.norm, llama.position, llama.gated, llama.biases) == (
             "rmsnorm", "rotary", True, False,
