@@ -21,6 +21,10 @@ _PART = 256
 """Multipliers of the largest sample, where samples can be that small."""
 
 
+_PART_OF_SLICES = 2048
+"""The same, where multipliers are slices that yosys does not look into."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A small array, and how often it counts in the large one.
@@ -44,11 +48,12 @@ def samples(engine: Engine) -> tuple[Sample, ...]:
     """Small arrays whose weighted sum is the array; none if it is small, or does not grow evenly.
 
     Whether it grows evenly (no registers in triangles, say) is asked of its own estimate. An array
-    of parts that are modules of their own is small already: they are mapped once.
+    of parts that are modules of their own is small already: they are mapped once. Slices of FPGAs are such parts, but
+    the operands that wait for them grow with the array.
     """
-    if engine.macs <= WHOLE or engine.parts():
+    if engine.macs <= (_PART_OF_SLICES if engine.sliced else WHOLE) or engine.grain is None:
         return ()
-    tokens, outputs = _sizes(engine)
+    tokens, outputs = _sizes(engine, engine.grain)
     found = tuple(
         Sample(_resized(engine, t, o), t_weight * o_weight)
         for t, t_weight in _weights(engine.tokens, tokens)
@@ -64,7 +69,7 @@ def combine(parts: Sequence[tuple[int, Mapping[str, int]]]) -> dict[str, int]:
     return {kind: count for kind, count in sums.items() if count > 0}
 
 
-def _sizes(engine: Engine) -> tuple[int, int]:
+def _sizes(engine: Engine, grain: tuple[int, int]) -> tuple[int, int]:
     """The smaller size of both, in tokens and outputs; the larger one is its double.
 
     As large as the largest sample may be: the scatter of a cell then counts less.
@@ -73,16 +78,18 @@ def _sizes(engine: Engine) -> tuple[int, int]:
     def cells(size: tuple[int, int]) -> int:
         return min(2 * size[0], engine.tokens) * min(2 * size[1], engine.outputs)
 
-    sizes = [(t, o) for t in _powers(engine.tokens) for o in _powers(engine.outputs)]
-    small = [size for size in sizes if cells(size) * engine.reduce <= _PART]
-    return max(small or [(1, 1)], key=lambda size: (cells(size), -abs(size[0] - size[1])))
+    sizes = [
+        (t, o) for t in _powers(engine.tokens, grain[0]) for o in _powers(engine.outputs, grain[1])
+    ]
+    part = _PART_OF_SLICES if engine.sliced else _PART
+    small = [size for size in sizes if cells(size) * engine.reduce <= part]
+    return max(small or [grain], key=lambda size: (cells(size), -abs(size[0] - size[1])))
 
 
-def _powers(size: int) -> list[int]:
-    """Powers of two that divide a size, up to its half."""
-    return [
-        p for p in (1 << k for k in range(size.bit_length())) if not size % p and 2 * p <= size
-    ] or [1]
+def _powers(size: int, grain: int) -> list[int]:
+    """Powers of two times the grain that divide a size, up to its half."""
+    powers = (grain << k for k in range(size.bit_length()))
+    return [p for p in powers if not size % p and 2 * p <= size] or [min(grain, size)]
 
 
 def _weights(size: int, small: int) -> list[tuple[int, int]]:

@@ -307,6 +307,11 @@ class Engine(TemplateUnit):
         return self.latency
 
     @property
+    def grain(self) -> tuple[int, int] | None:
+        """Token rows and outputs in whose multiples the text around its parts grows; None: its parts are most of it."""
+        return None if self.parts() else (1, 1)
+
+    @property
     def macs(self) -> int:
         """Products per cycle."""
         return self.tokens * self.reduce * self.outputs

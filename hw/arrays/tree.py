@@ -95,6 +95,12 @@ class TreeArray(Engine):
         packing = self._packed.packing
         return -(-self.tokens // packing.narrow.count) * -(-self.outputs // packing.wide.count)
 
+    @property
+    def grain(self) -> tuple[int, int] | None:
+        if self._packed:  # operands wait outside of the parts
+            return self._packed.packing.narrow.count, self._packed.packing.wide.count
+        return super().grain
+
     def parts(self) -> list[Unit]:
         if self._packed:
             return [self._packed] * self._groups

@@ -8,14 +8,24 @@ from hw.arrays import make_engine
 
 class TestSamples:
     @pytest.mark.parametrize(
-        ("array", "shape"), [("tree", (2, 64, 64)), ("tree", (4, 16, 32)), ("cube", (2, 32, 32))]
+        ("name", "shape"),
+        [
+            ("tree:mac", (2, 64, 64)),
+            ("tree:mac", (4, 16, 32)),
+            ("cube:mac", (2, 32, 32)),
+            ("tree:dsp_packed", (4, 64, 64)),
+            ("tree:dsp_packed", (16, 32, 32)),
+        ],
     )
-    def test_add_up_to_the_array(self, array: str, shape: tuple[int, int, int]) -> None:
+    def test_add_up_to_the_array(self, name: str, shape: tuple[int, int, int]) -> None:
         tokens, reduce, outputs = shape
-        engine = make_engine(array, tokens=tokens, reduce=reduce, outputs=outputs)
+        array, pe = name.split(":")
+        engine = make_engine(array, pe, tokens=tokens, reduce=reduce, outputs=outputs)
         found = samples(engine)
         assert found and sum(sample.weight * sample.engine.macs for sample in found) == engine.macs
         assert all(sample.engine.macs < engine.macs for sample in found)
+        pairs = {part.module_name for part in engine.parts()}
+        assert all({p.module_name for p in sample.engine.parts()} == pairs for sample in found)
         total = sum(sample.weight * sample.engine.resources().ff for sample in found)
         assert total == pytest.approx(engine.resources().ff, rel=0.001)
 
