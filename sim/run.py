@@ -296,7 +296,8 @@ class _Run:
         pokes = [(first * stripe, folder / "tokens")]
         if past:
             pokes.append((memory.k * stripe, folder / "cache"))
-            space = np.full(memory.total_bytes, _FILL, np.uint8)
+            space = np.empty(memory.total_bytes, np.uint8)  # of which only the end is touched
+            space[memory.k * stripe :] = _FILL
             for layer in range(self.layers):
                 memory.write_kv(space, "k", layer, 0, self.cache.k[layer, :past])
                 memory.write_kv(space, "v", layer, 0, self.cache.v[layer, :past])

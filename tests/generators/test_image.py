@@ -30,6 +30,11 @@ from generators.weight_stream import decode, parse, stream_shape
 
 CARD = ModelCard(name="small", layers=2, width=32, heads=2, ffn=48, vocabulary=29, context=21)
 
+LLAMA = ModelCard(
+    name="llama", family="llama", layers=2, width=32, heads=2, kv_heads=1, ffn=48, vocabulary=29,
+    context=21,
+)  # fmt: skip
+
 SHAPES = [  # lanes, ports, bytes of a port: 1, 2 and 4 stripes in a beat, headers of 1 and 2 beats
     (4, 1, 16),
     (8, 2, 32),
@@ -148,15 +153,32 @@ class Reader:
         assert all(zero == 0 for *_, zero in found)
         return [(bias, multiplier, shift) for bias, multiplier, shift, _ in found]
 
-    def norm(self, part: QuantNorm) -> None:
+    def norm(self, part: QuantNorm, *, beta: bool) -> None:
         raw = self.take(self.beats_of(16))
         assert struct.unpack_from("<QB", raw) == (part.epsilon, part.gamma_shift)
         assert not any(raw[9:])
         d = part.gamma.shape[0]
-        raw = self.take(self.beats_of(4 * d))
-        pairs = list(struct.iter_unpack("<hh", raw[: 4 * d]))
-        assert pairs == list(zip(part.gamma.tolist(), part.beta.tolist(), strict=True))
-        assert not any(raw[4 * d :])
+        size = (4 if beta else 2) * d
+        raw = self.take(self.beats_of(size))
+        if beta:
+            pairs = list(struct.iter_unpack("<hh", raw[:size]))
+            assert pairs == list(zip(part.gamma.tolist(), part.beta.tolist(), strict=True))
+        else:
+            assert list(struct.unpack(f"<{d}h", raw[:size])) == part.gamma.tolist()
+        assert not any(raw[size:])
+
+    def pairs(self, gate: QuantLinear, up: QuantLinear) -> None:
+        """Tiles of a gate and of its factor in turns."""
+        lanes, order = self.lanes, []
+        for n0 in range(0, gate.bias.size, lanes):
+            order += [(part, n0 + o) for part in (gate, up) for o in range(lanes)]
+
+        def column(name: str) -> np.ndarray:
+            kind = getattr(gate, name).dtype
+            return np.array([getattr(part, name)[n] for part, n in order], kind)
+
+        weight = np.stack([part.weight[:, n] for part, n in order], axis=1)
+        self.linear(QuantLinear(weight, column("bias"), column("multiplier"), column("shift")))
 
     def linear(self, part: QuantLinear) -> None:
         k, n = part.weight.shape
@@ -177,19 +199,22 @@ class Reader:
                         assert beat[o * lanes + r] == real, (k0, n0, o, r)
 
 
+@pytest.mark.parametrize("card", [CARD, LLAMA], ids=lambda card: card.name)
 @pytest.mark.parametrize(("lanes", "ports", "port_bytes"), SHAPES)
-def test_image_holds_the_model(lanes: int, ports: int, port_bytes: int, tmp_path: Path) -> None:
-    model = random_quantised(CARD, seed=3)
-    memory = lay_out(lanes, ports, port_bytes)
+def test_image_holds_the_model(
+    lanes: int, ports: int, port_bytes: int, card: ModelCard, tmp_path: Path
+) -> None:
+    model, beta = random_quantised(card, seed=3), card.norm == "layernorm"
+    memory = memory_map(card, lanes=lanes, ports=ports, port_bytes=port_bytes)
     write_image(model, memory, tmp_path / "image.bin")
     image = (tmp_path / "image.bin").read_bytes()
     stripe = ports * port_bytes
-    assert len(image) == memory.image_bytes == (memory.wpe + 21 * memory.row_stripes) * stripe
+    assert len(image) == memory.image_bytes == (memory.wpe + 21 * memory.position_stripes) * stripe
     assert not any(image[: memory.weights * stripe]), "tokens"
     for i, layer in enumerate(model.layers):
         start = (memory.weights + i * memory.layer_stripes) * stripe
         reader = Reader(image, start, lanes)
-        reader.norm(layer.ln_1)
+        reader.norm(layer.ln_1, beta=beta)
         for part in (layer.k, layer.v, layer.q):
             reader.linear(part)
         scores, context = layer.scores, layer.context
@@ -197,22 +222,28 @@ def test_image_holds_the_model(lanes: int, ports: int, port_bytes: int, tmp_path
         none = [(0, 0, 0)] * (lanes - 1)
         assert reader.header() == [(0, context.multiplier, context.shift), *none]
         reader.linear(layer.proj)
-        reader.norm(layer.ln_2)
+        reader.norm(layer.ln_2, beta=beta)
         activation = layer.activation
         assert reader.header() == [(0, activation.multiplier, activation.shift), *none]
-        reader.linear(layer.fc1)
+        if layer.up is None:
+            reader.linear(layer.fc1)
+        else:
+            reader.pairs(layer.fc1, layer.up)
         reader.linear(layer.fc2)
         assert reader.at == start + memory.layer_stripes * stripe
     reader = Reader(image, memory.head * stripe, lanes)
-    reader.norm(model.ln_f)
+    reader.norm(model.ln_f, beta=beta)
     reader.linear(model.head)
     assert reader.at == (memory.head + memory.head_stripes) * stripe
-    for first, table in ((memory.wte, model.wte), (memory.wpe, model.wpe)):
+    for first, table, stripes in (
+        (memory.wte, model.wte, memory.row_stripes),
+        (memory.wpe, model.wpe, memory.position_stripes),
+    ):
         for i, row in enumerate(table):
-            at = (first + i * memory.row_stripes) * stripe
-            raw = image[at : at + memory.row_stripes * stripe]
-            assert list(struct.unpack_from("<32h", raw)) == row.tolist()
-            assert not any(raw[64:])
+            at = (first + i * stripes) * stripe
+            raw = image[at : at + stripes * stripe]
+            assert list(struct.unpack_from(f"<{row.size}h", raw)) == row.tolist()
+            assert not any(raw[2 * row.size :])
 
 
 class TestWriteImage:
