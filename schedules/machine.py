@@ -188,5 +188,8 @@ class Machine:
         return dict(self.clients)[name]
 
     def ring_bytes(self, name: str) -> int:
-        """What a prefetcher's buffers hold, over all ports."""
-        return self.client(name).words * self.stripe_bytes
+        """What a prefetcher's buffers hold, over all ports; of weights, the bytes that they are for the engine."""
+        words = self.client(name).words
+        if name != "w":
+            return words * self.stripe_bytes
+        return words // self.period_words * self.stream_period * self.beat_bytes
