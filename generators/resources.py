@@ -15,6 +15,7 @@ from designs.target import TargetCard
 from generators.synth import Resources
 from hw.core.config import CoreConfig
 from hw.core.feeder import header_buffers, tile_layout
+from hw.memory.port import SHALLOW
 from hw.unit import Unit
 
 __all__ = [
@@ -160,6 +161,10 @@ def memory(
     return "bram", Resources(bram=halves * half)
 
 
+def _style(rows: int) -> MemoryKind | None:
+    return "distributed" if rows <= SHALLOW else None
+
+
 def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
     """Every memory of a core, tables and queues of descriptors left out."""
     c = config
@@ -184,6 +189,7 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
                 c.ports * p.lanes,
                 port.side_rows(p),
                 word,
+                _style(port.side_rows(p)),
             )
             for p in (c.side.planes if c.side is not None else ())
         ),
@@ -316,8 +322,10 @@ def _decoder(c: CoreConfig) -> Resources:
         if size:
             taken += 8 * size * (max(1, row // size) - 1) / 3
     products = 28 * 2 * s.value_bytes if s.bits == 4 else 0
+    side = c.side
+    read = sum(8 * s.stripe_bytes * p.lanes for p in side.planes) if side is not None else 0
     places = {1: 0, 4: 10, 8: 16, 16: 24}[s.m] * s.row_bytes
-    return Resources(lut=taken + products + places + 8 * s.row_bytes)
+    return Resources(lut=taken + products + places + 8 * s.row_bytes, ff=read)
 
 
 def _ports(c: CoreConfig) -> Resources:

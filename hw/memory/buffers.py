@@ -62,7 +62,7 @@ class RingMemory(TemplateUnit):
     bits : width of a word
     lanes : words of a row
     depth : rows, a power of two from 2
-    ultra : of ultra RAM; else of what the synthesiser finds right
+    style : what it should be made of, ``"ultra"``, ``"distributed"``, or "": what suits a synthesiser
 
     Members
     -------
@@ -78,12 +78,12 @@ class RingMemory(TemplateUnit):
 
     template = "memory/ring_memory.sv.j2"
 
-    def __init__(self, *, bits: int, lanes: int, depth: int, ultra: bool = False) -> None:
+    def __init__(self, *, bits: int, lanes: int, depth: int, style: str = "") -> None:
         if bits < 1 or lanes < 1:
             raise ValueError(f"A row must have a word and a word a bit, not {lanes!r} of {bits!r}")
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"Depth must be a power of two from 2, not {depth!r}")
-        self._bits, self._lanes, self._depth, self._ultra = bits, lanes, depth, ultra
+        self._bits, self._lanes, self._depth, self._style = bits, lanes, depth, style
         row_bits = depth.bit_length() - 1
         super().__init__(
             {
@@ -94,14 +94,14 @@ class RingMemory(TemplateUnit):
                 "rd_row": In(row_bits),
                 "rd_data": Out(lanes * bits),
             },
-            {"w": bits, "l": lanes, "d": depth, **({"": "ultra"} if ultra else {})},
+            {"w": bits, "l": lanes, "d": depth, **({"": style} if style else {})},
         )
 
-    def context(self) -> dict[str, int]:
+    def context(self) -> dict[str, int | str]:
         return {
-            "ultra": self._ultra,
             "bits": self._bits,
             "lanes": self._lanes,
             "depth": self._depth,
+            "style": self._style,
             "row_bits": self._depth.bit_length() - 1,
         }

@@ -16,6 +16,9 @@ __all__ = ["MemoryPort", "PortShape", "Release", "SidePlane", "SideShape", "writ
 PAGE = 4096
 """Bytes; no AXI burst crosses a multiple of it, and base addresses are multiples of it."""
 
+SHALLOW = 128
+"""Rows up to which a plane is made of LUTs: it is wide, and would leave block RAM almost empty."""
+
 RINGS = ("w", "k", "v")
 
 Release = Signature({"valid": Out(1), "count": Out(16)})
@@ -407,7 +410,12 @@ class MemoryPort(Unit):
             memory = place(
                 m,
                 f"w_{plane.name}",
-                RingMemory(bits=8 * self._shape.port_bytes, lanes=lanes, depth=rows),
+                RingMemory(
+                    bits=8 * self._shape.port_bytes,
+                    lanes=lanes,
+                    depth=rows,
+                    style="distributed" if rows <= SHALLOW else "",
+                ),
             )
             here, place_ = Signal(name=f"{plane.name}_here"), Signal(range(rows * lanes))
             lane_bits = lanes.bit_length() - 1
@@ -436,7 +444,7 @@ class MemoryPort(Unit):
                 bits=8 * self._shape.port_bytes,
                 lanes=lanes,
                 depth=depth,
-                ultra=name == "w" and self._shape.w_ultra,
+                style="ultra" if name == "w" and self._shape.w_ultra else "",
             ),
         )
         lane = Signal(lanes, init=1, name=f"{name}_lane")  # one-hot
