@@ -351,7 +351,8 @@ async def cuts_chains(dut, name: str, stalls: tuple[float, float]) -> None:
         if sparse:
             w *= kept(engine, k, rng, engine.n // cuts, outputs)
         payloads = engine.pack(x, w)
-        assert not sparse or len(payloads) == engine.beats(k)
+        if sparse:  # beats without a weight are left out
+            assert 1 <= len(payloads) <= engine.beats(k)
         beats += payloads
         rows += list(x @ w)
         places += [[engine.place(o, cuts) for o in range(outputs)]] * tokens
