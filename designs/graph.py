@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -287,8 +288,6 @@ def load_graph(name: str) -> GraphCard:
     DesignError
         If there is no such card (with the nearest match), or its file is not a valid card.
     """
-    from pathlib import Path
-
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():

@@ -267,12 +267,8 @@ class _Kernel:
 
     def instance(self) -> Instance:
         card, machine = self.card, self.machine
-        share = machine.spad_bytes // sum(self.sizes)
         units = [
-            Unit(
-                f"c{n}", share * size // machine.bank_bytes * machine.bank_bytes, machine.bank_bytes
-            )
-            for n, size in enumerate(self.sizes)
+            Unit(f"c{n}", self._spad(size), machine.bank_bytes) for n, size in enumerate(self.sizes)
         ]
         tasks, number = [self._input(name) for name in card.inputs], 0
         for name in card.order:
@@ -384,8 +380,12 @@ class _Kernel:
 
     def _room(self, group: tuple[int, ...]) -> int:
         """Bytes of a group's scratchpads that a load may take: equal parts of all, so the smallest counts."""
-        share = self.machine.spad_bytes // sum(self.sizes) * min(self.sizes[n] for n in group)
-        return share // self.machine.bank_bytes * self.machine.bank_bytes * len(group)
+        return self._spad(min(self.sizes[n] for n in group)) * len(group)
+
+    def _spad(self, size: int) -> int:
+        """Scratchpad of a core of ``size`` granules: its share, in whole banks."""
+        share, bank = self.machine.spad_bytes // sum(self.sizes), self.machine.bank_bytes
+        return share * size // bank * bank
 
     def _weights(self, name: str, product: Product) -> int:
         """Bytes that come from memory to be stationary; 0 if another task makes them."""
