@@ -1,20 +1,22 @@
 """Area efficiency of elements and arrays of HPCA'25 in standard cells: ours, the authors' RTL, the published ratios.
 
-``python -m benchmarks.array_area --liberty FILE [--only elements|widths|arrays]``. Both sides of a ratio are mapped
-in the same run, where something multiplies also with more adders and Booth on and off; each side counts at its
+``python -m benchmarks.array_area --liberty FILE [--only elements|widths|alone|arrays]``. Both sides of a ratio are
+mapped in the same run, where something multiplies also with more adders and Booth on and off; each side counts at its
 own best clock. Throughput is products per second; arrays are whole engines: skew, drain, final adders, stall logic. The
-row of an element has none of them, and not the registers of its operands (they count for its period).
+rows of elements have none of them, and not the registers of their operands (they count for the period): those of the
+table "without" are what the arrays repeat, with an array's lanes, width, and enable.
 
 No wires, no clock tree, typical corner: ratios mean something, absolute figures little. The authors' figures are from
 their RTL mapped by the same recipe on IHP sg13g2; this benchmark does not fetch it.
 """
 
 import argparse
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, UnusedElaboratable, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,7 +24,7 @@ from benchmarks.cells import Alone, map_alone, map_unit
 from generators.asic import Point
 from generators.liberty import Liberty
 from hw.arith.pe import CarrySavePe
-from hw.arrays import Engine, make_engine
+from hw.arrays import Engine, accumulator_bits, make_engine
 from hw.unit import Unit
 
 __all__ = ["ARRAYS", "MAC", "SAVED", "Mac", "array_engine", "main"]
@@ -52,33 +54,75 @@ ARRAYS: dict[str, tuple[tuple[int, int, int], dict[str, Any], dict[str, Any]]] =
 
 
 class Mac(Unit):
-    """The baseline element: multiply, register the product, add it to the accumulator.
+    """The baseline element: multiply, register the products, add their sum to the accumulator.
 
     Parameters
     ----------
-    width : bits of the accumulator
-    pipelined : register the product
+    width : bits of the sum
+    lanes : products a cycle
+    levels : register each level of the tree that sums them, or none but the products' sum
+    pipelined : register the products
+    chained : the sum comes from the element before
+    held : all registers have an enable, as in an array
 
     Members
     -------
-    x, w, first : ``In(8)``, ``In(8)``, ``In(1)``
+    x, w : ``In(8 * lanes)``
+    first : ``In(1)``, unless chained
+    above : ``In(width)``, if chained
+    run : ``In(1)``, if held
     acc : ``Out(width)``
     """
 
-    def __init__(self, *, width: int, pipelined: bool = True) -> None:
-        self.pipelined = pipelined
-        ports = {"x": In(signed(8)), "w": In(signed(8)), "first": In(1), "acc": Out(signed(width))}
-        super().__init__(wiring.Signature(ports), {"a": width, "p": int(pipelined)})
+    def __init__(
+        self, *, width: int, lanes: int = 1, levels: bool = False, pipelined: bool = True,
+        chained: bool = False, held: bool = False,
+    ) -> None:  # fmt: skip
+        self.lanes, self.levels, self.pipelined = lanes, levels, pipelined
+        self.chained, self.held = chained, held
+        ports = {
+            "x": In(8 * lanes),
+            "w": In(8 * lanes),
+            "above" if chained else "first": In(signed(width) if chained else 1),
+            "acc": Out(signed(width)),
+        } | ({"run": In(1)} if held else {})
+        key: dict[str, int | str] = {
+            "a": width, "l": lanes, "t": int(levels), "p": int(pipelined), "c": int(chained),
+            "h": int(held),
+        }  # fmt: skip
+        super().__init__(wiring.Signature(ports), key)
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        product, first = Signal(signed(16), reset_less=True), Signal(reset_less=True)
-        total = Signal(self.acc.shape(), reset_less=True)
-        domain = m.d.sync if self.pipelined else m.d.comb
-        domain += [product.eq(self.x * self.w), first.eq(self.first)]
-        m.d.sync += total.eq(Mux(first, 0, total) + product)
-        m.d.comb += self.acc.eq(total)
+        terms: list[Value] = [
+            self.x.word_select(n, 8).as_signed() * self.w.word_select(n, 8).as_signed()
+            for n in range(self.lanes)
+        ]
+        first = Const(0) if self.chained else self.first
+        if not self.levels:
+            terms = [sum(terms[1:], start=terms[0])]
+        if self.pipelined:
+            *terms, first = self._registered(m, [*terms, first])
+        while len(terms) > 1:
+            pairs = [sum(terms[n + 1 : n + 2], start=terms[n]) for n in range(0, len(terms), 2)]
+            *terms, first = self._registered(m, [*pairs, first])
+        acc = Signal(self.acc.shape(), reset_less=True, name="total")
+        before = self.above if self.chained else Mux(first, 0, acc)
+        self._next(m, acc, before + terms[0])
+        m.d.comb += self.acc.eq(acc)
         return m
+
+    def _registered(self, m: Module, values: list[Value]) -> list[Value]:
+        registers: list[Value] = []
+        for value in values:
+            register = Signal(value.shape(), reset_less=True)
+            self._next(m, register, value)
+            registers.append(register)
+        return registers
+
+    def _next(self, m: Module, register: Signal, value: Value) -> None:
+        with m.If(self.run if self.held else Const(1)):
+            m.d.sync += register.eq(value)
 
 
 def efficiency(products: int, area_um2: float, period_ns: float) -> float:
@@ -146,6 +190,35 @@ def array_engine(array: str, pe: str) -> Engine:
     )  # fmt: skip
 
 
+def _element(array: str, pe: str) -> tuple[int, Unit]:
+    """What the array repeats, and the products it makes a cycle."""
+    engine = array_engine(array, pe)
+    chained = array in ("systolic_ws", "cube")
+    lanes = engine.reduce if array == "tree" else 1
+    if pe != "mac":
+        return lanes, next(part for part in engine.parts() if isinstance(part, CarrySavePe))
+    width = accumulator_bits(engine.reduce, 8, 8) if chained else engine.acc_bits
+    return lanes, Mac(width=width, lanes=lanes, levels=array == "tree", chained=chained, held=True)
+
+
+def _alone(library: Liberty, arrays: list[str]) -> Iterator[str]:
+    yield f"elements of the arrays, without skew, drain, final adders and operand registers, {library.name}"
+    yield f"{'element of':14}{'products':>9}{'pe':>6}{'ns':>9}{'um2':>9}{'G/s/mm2':>9}{'over mac':>10}"
+    for array in arrays:
+        base = 0.0
+        for pe in _pes(array):
+            products, unit = _element(array, pe)
+            best, _ = _best(unit, library, **(MAC if pe == "mac" else SAVED))
+            rate = efficiency(products, best.area, best.period)
+            base = base or rate
+            ratio = "" if pe == "mac" else f"{rate / base:9.2f}x"
+            yield f"{array:14}{products:9}{pe:>6}{best.period:9.3f}{best.area:9.0f}{rate:9.1f}{ratio}"
+
+
+def _pes(array: str) -> tuple[str, ...]:
+    return ("mac", "opt1", *(("opt2",) if array == "tree" else ()))
+
+
 def _array(array: str, pe: str, library: Liberty) -> tuple[int, Point]:
     engine = array_engine(array, pe)
     return engine.macs, map_unit(engine, library, **(MAC if pe == "mac" else SAVED)).best
@@ -157,7 +230,7 @@ def _arrays(library: Liberty, arrays: list[str]) -> Iterator[str]:
     for array in arrays:
         base = 0.0
         shape = "x".join(map(str, ARRAYS[array][0]))
-        for pe in ("mac", "opt1", *(("opt2",) if array == "tree" else ())):
+        for pe in _pes(array):
             products, point = _array(array, pe, library)
             rate = efficiency(products, point.area_um2, point.period_ns)
             base = base or rate
@@ -171,13 +244,15 @@ def _arrays(library: Liberty, arrays: list[str]) -> Iterator[str]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.array_area")
     parser.add_argument("--liberty", type=Path, required=True, help="cells to map to")
-    parser.add_argument("--only", choices=("elements", "widths", "arrays"))
+    parser.add_argument("--only", choices=("elements", "widths", "alone", "arrays"))
+    warnings.simplefilter("ignore", UnusedElaboratable)  # elements are taken out of arrays
     parser.add_argument("arrays", nargs="*", default=list(ARRAYS))
     options = parser.parse_args(arguments)
     library = Liberty.load(options.liberty)
     for name, lines in {
         "elements": _elements(library),
         "widths": _widths(library),
+        "alone": _alone(library, options.arrays),
         "arrays": _arrays(library, options.arrays),
     }.items():
         if options.only in (None, name):
