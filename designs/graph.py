@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from designs import catalogue
 from designs.errors import DesignError
@@ -31,7 +31,12 @@ class TaskCard(BaseModel):
     kernel : [o, kh, kw], optional
         Of ``conv`` and ``deconv``; its weights have no name.
     padding : str
-        Of ``conv``: ``same`` or ``valid``.
+        Of ``conv``: ``same`` (of an even kernel the larger half comes behind) or ``valid``.
+    bias : bool
+        Of products: a number for each output (column of a matrix, channel of an image) is added. Like the weights of
+        ``conv`` they have no name.
+    scale : float
+        The result (of ``softmax`` its input) is multiplied by it, before anything else happens to it.
     then : list of str
         What happens to the result on its way: ``relu``, ``silu``, ``sigmoid``, ``exp``, ``upsample2``, ``maxpool2``.
     """
@@ -42,6 +47,8 @@ class TaskCard(BaseModel):
     inputs: tuple[str, ...] = Field(min_length=1, max_length=2)
     kernel: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     padding: Literal["same", "valid"] = "valid"
+    bias: bool = False
+    scale: PositiveFloat = 1.0
     then: tuple[Literal["relu", "silu", "sigmoid", "exp", "upsample2", "maxpool2"], ...] = ()
 
     @model_validator(mode="after")
@@ -51,6 +58,8 @@ class TaskCard(BaseModel):
             raise ValueError(f"{self.op} takes {count} inputs, not {len(self.inputs)}")
         if (self.kernel is not None) != (self.op in ("conv", "deconv")):
             raise ValueError("kernel is for conv and deconv, which must have it")
+        if self.bias and self.op in ("softmax", "mul", "add"):
+            raise ValueError(f"{self.op} has no bias")
         return self
 
 
@@ -268,6 +277,19 @@ class GraphCard(BaseModel):
             _, h, w = self._made(name)
             return Product(o, c * kh * kw, h * w, row=w, reach=kh)
         return None
+
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what is constant: weights by name, those of images ``[o, c, kh, kw]`` by the name of their task,
+        and biases by ``TASK.bias``."""
+        found: dict[str, tuple[int, ...]] = dict(self.weights)
+        for name, task in self.tasks.items():
+            product = self.product(name)
+            if task.kernel is not None:
+                o, kh, kw = task.kernel
+                found[name] = (o, self.shape(task.inputs[0])[0], kh, kw)
+            if task.bias and product is not None:
+                found[f"{name}.bias"] = (product.m if product.row else product.n,)
+        return found
 
     @property
     def macs(self) -> int:

@@ -23,6 +23,7 @@ from designs import catalogue
 from designs.errors import DesignError
 from hwgen.console import Console, quantity
 from hwgen.show import (
+    show_accuracy,
     show_asic,
     show_digits,
     show_engine,
@@ -606,6 +607,31 @@ def schedule(
     if out is not None:
         kernel.write_plan(card, found, out)
         console.say(f"wrote {out / 'plan.yaml'} and {out / 'gantt.svg'}")
+
+
+@app.command()
+def accuracy(
+    graph: Annotated[
+        str,
+        typer.Argument(metavar="GRAPH", help="A name of `hwgen list graphs`, or a card (.yaml)."),
+    ],
+    weights_from: Annotated[
+        Path | None,
+        typer.Option(help="A .npz file of float weights by name, instead of random ones."),
+    ] = None,
+    seed: Seed = 0,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the integers of a kernel's tasks against float64."""
+    from designs.graph import load_graph
+    from hwgen import kernels
+
+    card = load_graph(graph)
+    weights = None if weights_from is None else kernels.load_parameters(weights_from)
+    with console.step("calibrate and run"):
+        found = kernels.accuracy(card, seed, weights)
+    show_accuracy(console, card, found)
 
 
 @app.command()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from generators.report import Point, Report
     from generators.synth import SynthesisResult
     from hwgen.evaluate import DigitStatistics, Quality
+    from hwgen.kernels import Deviation
     from sim.run import SimResult
 
 
@@ -119,6 +120,23 @@ def show_perplexity(console: Console, found: list[Quality]) -> None:
     for row in found:
         if row.tensors:
             console.say(f"{row.name}: --tensors {row.tensors}")
+
+
+def show_accuracy(console: Console, card: GraphCard, found: list[Deviation]) -> None:
+    """Print how far the integers of a kernel's tasks are from float64."""
+    console.table(
+        ["task", "shape", "one step", "largest error", "signal to noise"],
+        [
+            [
+                row.tensor,
+                "x".join(map(str, card.shape(row.tensor))),
+                f"{row.scale:.3g}",
+                f"{row.largest:.1f} steps",
+                f"{row.signal_to_noise:.1f} dB",
+            ]
+            for row in found
+        ],
+    )
 
 
 def show_digits(console: Console, found: DigitStatistics, layers: bool) -> None:
