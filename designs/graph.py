@@ -14,7 +14,9 @@ from designs.errors import DesignError
 
 __all__ = ["GraphCard", "Product", "TaskCard", "list_graphs", "load_graph"]
 
-Shape = Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=3)]
+Dimension = Annotated[int, Field(ge=1, le=1 << 20)]
+Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=3)]
+Border = Annotated[int, Field(ge=0, le=1 << 10)]
 BYTES = {"i8": 1, "i16": 2}
 
 
@@ -25,13 +27,18 @@ class TaskCard(BaseModel):
     ----------
     op : str
         ``matmul`` ``[m, k] @ [k, n]``, ``matmul_t`` ``[m, k] @ [n, k].T``, ``conv`` of ``[c, h, w]`` by a ``kernel``,
-        ``deconv`` (its transpose), ``softmax`` of rows, ``mul`` or ``add`` of two tensors.
+        ``deconv`` (its transpose), ``softmax`` of rows, ``mul`` or ``add`` of two tensors, ``map``: only what ``then``
+        says. The first factor of a ``matmul`` may be an image: one row of its elements, channel by channel.
     inputs : list of str
         Inputs, weights, or tasks, whose results bear their names.
     kernel : [o, kh, kw], optional
         Of ``conv`` and ``deconv``; its weights have no name.
     padding : str
-        Of ``conv``: ``same`` (of an even kernel the larger half comes behind) or ``valid``.
+        Of ``conv``: ``same`` (of an even kernel the larger half comes behind), ``valid``, or rows and columns of zeros
+        ``[top, left, bottom, right]``. Of ``deconv``: ``valid``, or what is cut off its result on these sides.
+    stride : int
+        Of ``conv``: every so many rows and columns. Of ``deconv``: pixels of the input are so far apart in the result;
+        the zeros between them are multiplied.
     bias : bool
         Of products: a number for each output (column of a matrix, channel of an image) is added. Like the weights of
         ``conv`` they have no name.
@@ -43,24 +50,41 @@ class TaskCard(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    op: Literal["matmul", "matmul_t", "conv", "deconv", "softmax", "mul", "add"]
+    op: Literal["matmul", "matmul_t", "conv", "deconv", "softmax", "mul", "add", "map"]
     inputs: tuple[str, ...] = Field(min_length=1, max_length=2)
-    kernel: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
-    padding: Literal["same", "valid"] = "valid"
+    kernel: tuple[Dimension, Dimension, Dimension] | None = None
+    padding: Literal["same", "valid"] | tuple[Border, Border, Border, Border] = "valid"
+    stride: Annotated[int, Field(ge=1, le=1 << 10)] = 1
     bias: bool = False
     scale: PositiveFloat = 1.0
     then: tuple[Literal["relu", "silu", "sigmoid", "exp", "upsample2", "maxpool2"], ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> TaskCard:
-        count = 1 if self.op in ("conv", "deconv", "softmax") else 2
+        count = 1 if self.op in ("conv", "deconv", "softmax", "map") else 2
         if len(self.inputs) != count:
             raise ValueError(f"{self.op} takes {count} inputs, not {len(self.inputs)}")
         if (self.kernel is not None) != (self.op in ("conv", "deconv")):
             raise ValueError("kernel is for conv and deconv, which must have it")
-        if self.bias and self.op in ("softmax", "mul", "add"):
+        if self.kernel is None and (self.padding != "valid" or self.stride != 1):
+            raise ValueError(f"padding and stride are for conv and deconv, not for {self.op}")
+        if self.op == "deconv" and self.padding == "same":
+            raise ValueError(
+                "deconv has no padding same: say what is cut off, [top, left, bottom, right]"
+            )
+        if self.bias and self.op in ("softmax", "mul", "add", "map"):
             raise ValueError(f"{self.op} has no bias")
+        if self.op == "map" and (not self.then or self.scale != 1.0):
+            raise ValueError("map must have a then, and no scale")
         return self
+
+    @property
+    def borders(self) -> tuple[int, int, int, int]:
+        """Rows and columns ``top, left, bottom, right`` of :attr:`padding`, of a task with a kernel."""
+        if self.padding == "same" and self.kernel is not None:
+            _, kh, kw = self.kernel
+            return (kh - 1) // 2, (kw - 1) // 2, kh // 2, kw // 2
+        return (0, 0, 0, 0) if isinstance(self.padding, str) else self.padding
 
 
 class MachineCard(BaseModel):
@@ -80,7 +104,7 @@ class MachineCard(BaseModel):
         Elements a cycle of the special function units.
     spad_bytes, bank_bytes : int
         All scratchpads together, dealt out with the lanes, and their granularity.
-    bytes_per_cycle, latency : int
+    bytes_per_cycle, latency, memory_bytes : int
         Of the memory, all ports together.
     reconf_cycles : int
         From one task of a core to the next.
@@ -99,6 +123,7 @@ class MachineCard(BaseModel):
     bank_bytes: PositiveInt = 4096
     bytes_per_cycle: PositiveInt
     latency: int = Field(default=64, ge=0)
+    memory_bytes: PositiveInt = 1 << 33
     reconf_cycles: int = Field(default=4, ge=0)
 
     @model_validator(mode="after")
@@ -133,7 +158,8 @@ class Product:
     """A task as a product of matrices: ``m`` rows, ``k`` to sum, ``n`` outputs.
 
     Of an image the rows are output channels and the outputs pixels. ``row`` is how many pixels make a row of the image
-    (0 for matrices), ``reach`` how many rows of the input a row of the result needs.
+    (0 for matrices), ``reach`` how many rows of the input a row of the result needs, and ``tail`` how many rows of the
+    result need the last row of the input.
     """
 
     m: int
@@ -141,6 +167,7 @@ class Product:
     n: int
     row: int = 0
     reach: int = 1
+    tail: int = 1
 
     @property
     def macs(self) -> int:
@@ -201,7 +228,15 @@ class GraphCard(BaseModel):
                     what = catalogue.unknown("tensor", tensor, given)
                     raise ValueError(f"task {name}: {what}")
         for name in self.order:
-            _ = self.shape(name)
+            if 0 in self.shape(name):
+                raise ValueError(
+                    f"task {name}: nothing is left of its result, {list(self.shape(name))}"
+                )
+        for name in (*self.inputs, *self.weights, *self.order):
+            if self.bytes(name) > self.machine.memory_bytes:
+                raise ValueError(
+                    f"{name} has {self.bytes(name):,} bytes, the memory {self.machine.memory_bytes:,}"
+                )
         return self
 
     @property
@@ -243,6 +278,8 @@ class GraphCard(BaseModel):
         first = shapes[0]
         wrong = f"task {name}: {task.op} cannot take {' and '.join(map(str, map(list, shapes)))}"
         if task.op in ("matmul", "matmul_t"):
+            if task.op == "matmul":
+                first = _row(first)
             if len(first) != 2 or len(shapes[1]) != 2:
                 raise ValueError(f"{wrong}: it takes two matrices")
             k, n = shapes[1] if task.op == "matmul" else shapes[1][::-1]
@@ -253,14 +290,20 @@ class GraphCard(BaseModel):
             if len(first) != 3:
                 raise ValueError(f"{wrong}: it takes an image [channels, height, width]")
             o, kh, kw = task.kernel
+            top, left, bottom, right = task.borders
             _, h, w = first
             if task.op == "deconv":
-                return o, h + kh - 1, w + kw - 1
-            if task.padding == "same":
-                return o, h, w
+                size = (
+                    (h - 1) * task.stride + kh - top - bottom,
+                    (w - 1) * task.stride + kw - left - right,
+                )
+                if min(size) < 1:
+                    raise ValueError(f"{wrong}: all of the result is cut off")
+                return o, *size
+            h, w = h + top + bottom, w + left + right
             if kh > h or kw > w:
                 raise ValueError(f"{wrong}: the kernel {kh}x{kw} is larger than the image {h}x{w}")
-            return o, h - kh + 1, w - kw + 1
+            return o, (h - kh) // task.stride + 1, (w - kw) // task.stride + 1
         if task.op in ("mul", "add") and first != shapes[1]:
             raise ValueError(f"{wrong}: their shapes differ")
         return first
@@ -269,13 +312,21 @@ class GraphCard(BaseModel):
         """A task as a product of matrices; None if it is none."""
         task = self.tasks[name]
         if task.op in ("matmul", "matmul_t"):
-            (m, k), n = self.shape(task.inputs[0]), self._made(name)[1]
+            (m, k), n = _row(self.shape(task.inputs[0])), self._made(name)[1]
             return Product(m, k, n)
         if task.kernel is not None:
             o, kh, kw = task.kernel
-            c = self.shape(task.inputs[0])[0]
+            c, rows, _ = self.shape(task.inputs[0])
             _, h, w = self._made(name)
-            return Product(o, c * kh * kw, h * w, row=w, reach=kh)
+            top, step = task.borders[0], task.stride
+            if task.op == "deconv":
+                return Product(
+                    o, c * kh * kw, h * w, w, -(-kh // step), h - ((rows - 1) * step - top)
+                )
+            spared = max(
+                0, -(-(rows - kh + top) // step)
+            )  # rows that end above the last of the input
+            return Product(o, c * kh * kw, h * w, w, kh, max(1, h - spared))
         return None
 
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -295,6 +346,11 @@ class GraphCard(BaseModel):
     def macs(self) -> int:
         """Multiplications of all tasks."""
         return sum(p.macs for p in map(self.product, self.tasks) if p is not None)
+
+
+def _row(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """An image as one row of a matrix."""
+    return (1, math.prod(shape)) if len(shape) == 3 else shape
 
 
 def list_graphs() -> list[str]:

@@ -5,6 +5,7 @@ Durations come from the engines themselves (:meth:`hw.arrays.Engine.interval` an
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ SFU_LATENCY = 16
 """Cycles of a special function unit from a row's last element to its first result, about those of a reciprocal."""
 MOST_GROUPED = 4
 """Cores up to which every group of them may share a task; of more, each alone or all."""
+
+MOST_BLOCKS = 1 << 20
+"""Of rows or pixels that one product may have: each is counted."""
 
 
 def core_sizes(card: GraphCard, policy: str) -> tuple[int, ...]:
@@ -341,12 +345,25 @@ class _Kernel:
         lanes, columns = self.machine.sfu_lanes, shape[-1]
         words = -(-columns // lanes)
         rows = self.card.bytes(name) // self.element // columns
+        if "maxpool2" in self.card.tasks[name].then:  # more is taken than made
+            rows, words = self._taken(name, lanes)
         cycles = rows * words + SFU_LATENCY
         first = (words if self.card.tasks[name].op == "softmax" else 0) + SFU_LATENCY + words
+        given = [t for t in self.card.tasks[name].inputs if t in self.card.weights]
+        piece = lanes * self.element
+        loads = tuple(
+            Load(MEMORY, size, min(piece, size), SFU_LATENCY + 1)
+            for size in map(self.card.bytes, given)
+        )
         return Mode(
-            name, (SFU,), cycles, min(first, cycles), min(first, cycles), stores=self._stores(name, 0),
+            name, (SFU,), cycles, min(first, cycles), min(first, cycles), loads, self._stores(name, 0),
             takes="rows", makes="rows",
         )  # fmt: skip
+
+    def _taken(self, name: str, lanes: int) -> tuple[int, int]:
+        """Rows of the first input, and words of each."""
+        shape = self.card.shape(self.card.tasks[name].inputs[0])
+        return math.prod(shape[:-1]), -(-shape[-1] // lanes)
 
     def _modes(
         self, name: str, product: Product, groups: Sequence[tuple[int, ...]]
@@ -368,13 +385,18 @@ class _Kernel:
 
     def _times(self, product: Product, group: tuple[int, ...]) -> _Times:
         tokens, reduce, outputs = self._shape(group)
+        blocks = -(-product.n // outputs) if product.row else -(-product.m // tokens)
+        if blocks > MOST_BLOCKS:
+            raise DesignError(
+                f"{self.card.name}: a product of {product.m} x {product.k} x {product.n} takes {blocks:,} blocks of "
+                f"{outputs if product.row else tokens}, at most {MOST_BLOCKS:,} can be scheduled; give it more lanes"
+            )
         engine = _engine(self.machine.array, tokens, reduce, outputs, 8 * self.element, product.k)
         whole, rest = divmod(product.m, tokens)
         rows = [engine.interval(product.k, tokens)] * whole
         if rest:
             rows.append(engine.interval(product.k, rest))
         if product.row:  # pixels come one after the other, and every one meets all output channels
-            blocks = -(-product.n // outputs)
             return _Times((sum(rows),) * blocks, 1, engine.latency, outputs)
         return _Times(tuple(rows), -(-product.n // outputs), engine.latency, tokens)
 
@@ -410,7 +432,7 @@ class _Kernel:
         line = product.row or 1
         need = -(-self._needed(name) * line // times.width)
         first = sum(rows[:need]) + latency
-        last = sum(rows[-max(1, -(-(product.reach // 2 + 1) * line // times.width)) :]) + latency
+        last = sum(rows[-max(1, -(-product.tail * line // times.width)) :]) + latency
         weights = self._weights(name, product)
         loads: list[tuple[str, tuple[Load, ...]]] = [(label, ())]
         if weights:

@@ -115,7 +115,8 @@ class _Quantiser:
             larger = scaling(max(factors), name)
             both = tuple(min(2**16 - 1, round(f * 2.0**larger.shift)) for f in factors)
             return QuantTask(both, larger.shift, functions)
-        product = scales[0] * (scales[1] if kernel_scale is None else kernel_scale)
+        factors = scales if kernel_scale is None else [*scales, kernel_scale]
+        product = math.prod(factors)  # of `map` there is only one
         if task.bias:
             bias = np.rint(self.parameters[f"{name}.bias"].astype(np.float64) / product)
             if np.abs(bias).max() > 2**45:

@@ -14,13 +14,14 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 import hwgen
 from designs import catalogue
 from designs.errors import DesignError
+from designs.graph_machine import MachineOptions
 from hwgen.console import Console, quantity
 from hwgen.show import (
     show_accuracy,
@@ -565,11 +566,42 @@ def _periods(text: str | None) -> list[float]:
     return periods
 
 
+GraphTarget = Annotated[
+    str | None,
+    typer.Option("--target", "-t", help="Of an ONNX model: lanes and memory of this target."),
+]
+Lanes = Annotated[
+    str | None, typer.Option(metavar="TxRxO", help="Multipliers: tokens x reduce x outputs.")
+]
+Grow = Annotated[str | None, typer.Option(help="Cores share tokens or outputs.")]
+Cores = Annotated[int | None, typer.Option(help="Of --policy equal-cores.")]
+SpadBytes = Annotated[int | None, typer.Option(metavar="BYTES", help="All scratchpads together.")]
+BytesPerCycle = Annotated[
+    int | None, typer.Option(metavar="BYTES", help="Of the memory in a cycle.")
+]
+Dtype = Annotated[str | None, typer.Option(help="Of all tensors: i8 or i16.")]
+Dim = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=SIZE", help="A symbolic dimension of an ONNX model; 1 if not given."
+    ),
+]
+
+
+def _dtype(text: str | None) -> Literal["i8", "i16"] | None:
+    if text is not None and text not in ("i8", "i16"):
+        raise DesignError(f"--dtype must be i8 or i16, not {text}")
+    return text
+
+
 @app.command()
 def schedule(
     graph: Annotated[
         str,
-        typer.Argument(metavar="GRAPH", help="A name of `hwgen list graphs`, or a card (.yaml)."),
+        typer.Argument(
+            metavar="GRAPH",
+            help="A name of `hwgen list graphs`, a card (.yaml), or a model (.onnx).",
+        ),
     ],
     policy: Annotated[
         str,
@@ -587,15 +619,24 @@ def schedule(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for plan.yaml and gantt.svg.")
     ] = None,
+    target: GraphTarget = None,
+    lanes: Lanes = None,
+    grow: Grow = None,
+    cores: Cores = None,
+    spad_bytes: SpadBytes = None,
+    bytes_per_cycle: BytesPerCycle = None,
+    dtype: Dtype = None,
+    dim: Dim = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Schedule the tasks of a kernel on the best machine of its lanes: shortest, and proven so."""
-    from designs.graph import load_graph
     from generators import kernel
+    from hwgen.graphs import open_graph
     from schedules.optimal.solve import Effort
 
-    card = load_graph(graph)
+    options = MachineOptions(target, lanes, grow, cores, spad_bytes, bytes_per_cycle)
+    card, _ = open_graph(graph, options, dtype=_dtype(dtype), dims=dim or ())
     if check is not None:
         found = kernel.read_plan(check.read_text(encoding="utf-8"), card)
     else:
@@ -613,22 +654,30 @@ def schedule(
 def accuracy(
     graph: Annotated[
         str,
-        typer.Argument(metavar="GRAPH", help="A name of `hwgen list graphs`, or a card (.yaml)."),
+        typer.Argument(
+            metavar="GRAPH",
+            help="A name of `hwgen list graphs`, a card (.yaml), or a model (.onnx).",
+        ),
     ],
     weights_from: Annotated[
         Path | None,
-        typer.Option(help="A .npz file of float weights by name, instead of random ones."),
+        typer.Option(
+            help="A .npz file of float weights by name, instead of random ones or a model's own."
+        ),
     ] = None,
+    dtype: Dtype = None,
+    dim: Dim = None,
     seed: Seed = 0,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure the integers of a kernel's tasks against float64."""
-    from designs.graph import load_graph
     from hwgen import kernels
+    from hwgen.graphs import open_graph
 
-    card = load_graph(graph)
-    weights = None if weights_from is None else kernels.load_parameters(weights_from)
+    card, weights = open_graph(graph, MachineOptions(), dtype=_dtype(dtype), dims=dim or ())
+    if weights_from is not None:
+        weights = kernels.load_parameters(weights_from)
     with console.step("calibrate and run"):
         found = kernels.accuracy(card, seed, weights)
     show_accuracy(console, card, found)

@@ -20,30 +20,36 @@ Observe = Callable[[str, NDArray[Any]], None]
 """Called with the name of a tensor, and with ``TASK:i`` for the argument of a task's function i."""
 
 
-def convolve(x: NDArray[Any], w: NDArray[Any], padding: str) -> NDArray[Any]:
+Borders = tuple[int, int, int, int]
+"""Rows and columns at the top, left, bottom and right."""
+
+
+def convolve(x: NDArray[Any], w: NDArray[Any], borders: Borders, stride: int = 1) -> NDArray[Any]:
     """``[c, h, w]`` by ``[o, c, kh, kw]``, not mirrored, in float64 (exact for integers below 2**53)."""
     kh, kw = w.shape[2:]
-    if padding == "same":
-        x = np.pad(x, ((0, 0), _around(kh), _around(kw)))
-    height, width = x.shape[1] - kh + 1, x.shape[2] - kw + 1
+    top, left, bottom, right = borders
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right)))
+    height, width = (x.shape[1] - kh) // stride + 1, (x.shape[2] - kw) // stride + 1
     image, weights = x.astype(np.float64), w.astype(np.float64)
     out = np.zeros((w.shape[0], height * width))
     for i in range(kh):
         for j in range(kw):
-            part = image[:, i : i + height, j : j + width].reshape(x.shape[0], -1)
-            out += weights[:, :, i, j] @ part
+            rows = image[:, i : i + (height - 1) * stride + 1 : stride]
+            part = rows[:, :, j : j + (width - 1) * stride + 1 : stride]
+            out += weights[:, :, i, j] @ part.reshape(x.shape[0], -1)
     return out.reshape(-1, height, width)
 
 
-def transposed(x: NDArray[Any], w: NDArray[Any]) -> NDArray[Any]:
-    """The transpose of a convolution: pixel [y, x] of ``[c, h, w]`` adds ``w[o, c, i, j]`` to pixel [y + i, x + j]."""
+def transposed(x: NDArray[Any], w: NDArray[Any], borders: Borders, stride: int = 1) -> NDArray[Any]:
+    """The transpose of a convolution: pixel [y, x] of ``[c, h, w]`` adds ``w[o, c, i, j]`` to pixel
+    ``[y * stride + i, x * stride + j]``, and ``borders`` are cut off."""
     kh, kw = w.shape[2:]
-    padded = np.pad(x, ((0, 0), (kh - 1, kh - 1), (kw - 1, kw - 1)))
-    return convolve(padded, w[:, :, ::-1, ::-1], "valid")
-
-
-def _around(size: int) -> tuple[int, int]:
-    return (size - 1) // 2, size // 2
+    c, height, width = x.shape
+    apart = np.zeros((c, (height - 1) * stride + 1, (width - 1) * stride + 1), x.dtype)
+    apart[:, ::stride, ::stride] = x
+    whole = convolve(apart, w[:, :, ::-1, ::-1], (kh - 1, kw - 1, kh - 1, kw - 1))
+    top, left, bottom, right = borders
+    return whole[:, top : whole.shape[1] - bottom, left : whole.shape[2] - right]
 
 
 def forward(
@@ -88,21 +94,24 @@ def _operation(
     a = parts[0]
     match task.op:
         case "matmul":
+            a = a.reshape(1, -1) if a.ndim == 3 else a
             return a @ parts[1].astype(a.dtype)
         case "matmul_t":
             return a @ parts[1].T.astype(a.dtype)
         case "conv":
             assert kernel is not None
-            return convolve(a, kernel, task.padding)
+            return convolve(a, kernel, task.borders, task.stride)
         case "deconv":
             assert kernel is not None
-            return transposed(a, kernel)
+            return transposed(a, kernel, task.borders, task.stride)
         case "softmax":
             return softmax(a * task.scale)
         case "mul":
             return a * parts[1]
         case "add":
             return a + parts[1]
+        case "map":
+            return a
 
 
 _FUNCTIONS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {

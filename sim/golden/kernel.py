@@ -66,13 +66,20 @@ def _sums(kernel: QuantKernel, name: str, parts: list[NDArray[Any]]) -> Ints:
     task = kernel.card.tasks[name]
     match task.op:
         case "matmul":
-            return ops.matmul(parts[0], parts[1])
+            x = parts[0].reshape(1, -1) if parts[0].ndim == 3 else parts[0]
+            return ops.matmul(x, parts[1])
         case "matmul_t":
             return ops.matmul(parts[0], parts[1].T)
         case "conv":
-            return convolve(parts[0], kernel.tensors[name], task.padding).astype(np.int64)
+            return convolve(parts[0], kernel.tensors[name], task.borders, task.stride).astype(
+                np.int64
+            )
         case "deconv":
-            return transposed(parts[0], kernel.tensors[name]).astype(np.int64)
+            return transposed(parts[0], kernel.tensors[name], task.borders, task.stride).astype(
+                np.int64
+            )
+        case "map":
+            return parts[0].astype(np.int64)
         case _:
             return parts[0].astype(np.int64) * parts[1]
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -21,6 +22,7 @@ from hw.arrays import make_engine
 from schedules.optimal.check import check_plan
 from schedules.optimal.solve import Effort
 from schedules.optimal.why import binds, waits
+from sim.golden.float_kernel import forward
 
 EFFORT = Effort(seconds=10)
 MLP = load_graph("mlp")
@@ -155,3 +157,57 @@ def test_machines_that_are_too_small() -> None:
         core_sizes(load_graph("self-attn"), "dataflow")
     with pytest.raises(DesignError, match='policy "best" is not known'):
         schedule(MLP, "best", EFFORT)
+
+
+def _image(**changes: object) -> GraphCard:
+    task = {"op": "conv", "inputs": ["x"], "kernel": [2, 3, 3]} | changes
+    return GraphCard.model_validate(
+        {
+            "name": "image", "inputs": {"x": [1, 8, 10]}, "tasks": {"y": task}, "outputs": ["y"],
+            "machine": MLP.machine.model_dump(),
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"padding": "same"}, {"padding": [2, 0, 1, 3]}, {"stride": 2}, {"stride": 3, "padding": "same"},
+        {"op": "deconv"}, {"op": "deconv", "stride": 2}, {"op": "deconv", "stride": 3, "padding": [1, 0, 2, 1]},
+        {"kernel": [1, 8, 2], "stride": 2}, {"stride": 4, "padding": [0, 0, 3, 0]},
+    ],
+)  # fmt: skip
+def test_how_many_rows_wait_for_the_last(changes: dict[str, object]) -> None:
+    """Change the last row of an image: as many rows of the result change, and no row needs more than ``reach`` rows."""
+    kernel = _image(**changes)
+    product = kernel.product("y")
+    assert product is not None
+    weights = np.ones(kernel.parameters()["y"])
+    image = np.zeros(kernel.inputs["x"])
+
+    def result(row: int) -> np.ndarray:
+        changed = image.copy()
+        changed[:, row] = 1
+        return forward(kernel, {"y": weights}, {"x": changed})["y"]
+
+    made = [np.flatnonzero(result(row).any(axis=(0, 2))) for row in range(image.shape[1])]
+    last = made[-1]
+    assert product.tail == (product.n // product.row - last[0] if last.size else 1)
+    rows = [sum(row in m for m in made) for row in range(product.n // product.row)]
+    assert max(rows) <= product.reach
+    assert product.n == kernel.shape("y")[1] * kernel.shape("y")[2]
+
+
+def test_too_many_blocks() -> None:
+    made = {"x": [1 << 20, 256]}
+    machine = MLP.machine.model_dump() | {"spad_bytes": 1 << 30, "memory_bytes": 1 << 40}
+    wide = card(inputs=made, machine=machine | {"tokens": 1})
+    assert instance_of(wide, (4,)).tasks
+    image = _image(stride=1).model_copy(update={"inputs": {"x": (1, 4096, 4096)}})
+    with pytest.raises(DesignError, match=r"takes 4,190,209 blocks of 4, at most 1,048,576"):
+        instance_of(image, (4,))
+
+
+def test_shapes_of_memory() -> None:
+    with pytest.raises(ValueError, match="w2 has 4,194,304 bytes, the memory 1,000,000"):
+        card(machine=MLP.machine.model_dump() | {"memory_bytes": 1_000_000})

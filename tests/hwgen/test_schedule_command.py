@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hwgen import cli
+from tests.designs.onnx_models import classifier, perceptron, save
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +52,48 @@ def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixt
     assert cli.run(arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error and error.count("\n") == 1
+
+
+def test_an_onnx_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = save(tmp_path / "net.onnx", classifier())
+    out = tmp_path / "plan"
+    asked = ["schedule", str(model), "--lanes", "1x9x4", "-p", "sequential"]
+    assert cli.run([*asked, "-o", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "c0 4 of 4 outputs, 36 lanes" in shown and "proven optimal" in shown
+    assert cli.run([*asked, "--check", str(out / "plan.yaml")]) == 0
+    assert cli.run(["schedule", str(model), "--target", "zcu104", "--seconds", "2"]) == 0
+    assert "lanes in all" in capsys.readouterr().out
+    assert cli.run(["accuracy", str(model)]) == 0
+    assert "conv_1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--lanes", "8"], "--lanes must be TOKENSxREDUCExOUTPUTS"),
+        (["--lanes", "1x8x3", "--cores", "2"], "must be a multiple of cores"),
+        (["--grow", "rows"], "grow"),
+        (["--target", "u820"], "did you mean u280"),
+        (["--target", "ice40up5k"], "a machine needs at least 16"),
+        (["--dim", "batch"], "--dim must be NAME=SIZE"),
+        (["--dim", "size=2"], "no symbolic dimension size; it has batch"),
+        (["--dtype", "f16"], "--dtype must be i8 or i16"),
+    ],
+)
+def test_mistakes_about_a_model(
+    more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save(tmp_path / "net.onnx", perceptron())
+    assert cli.run(["schedule", str(model), *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_damaged_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"not a model")
+    assert cli.run(["schedule", str(path)]) == 2
+    assert "net.onnx is not an ONNX model" in capsys.readouterr().err
+    assert cli.run(["schedule", str(tmp_path / "absent.onnx")]) == 2
+    assert "absent.onnx: No such file" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from designs.errors import DesignError
-from designs.graph import GraphCard, load_graph
+from designs.graph import GraphCard, TaskCard, load_graph
 from designs.quantised_kernel import QuantKernel, QuantTask, load_kernel, save_kernel
 from hwgen.kernels import accuracy, integer_inputs, quantised
 from sim.golden import float_kernel, kernel, kernel_ops
@@ -79,11 +79,16 @@ def test_convolutions_are_those_of_torch(kernel_size: tuple[int, int]) -> None:
     x, w = draw.integers(-9, 9, (3, 7, 8)), draw.integers(-9, 9, (4, 3, *kernel_size))
     image, weight = torch.tensor(x[None], dtype=torch.float64), torch.tensor(w, dtype=torch.float64)
     valid = functional.conv2d(image, weight)[0].numpy()
-    assert np.array_equal(float_kernel.convolve(x, w, "valid"), valid)
+    assert np.array_equal(float_kernel.convolve(x, w, (0, 0, 0, 0)), valid)
     up = functional.conv_transpose2d(image, weight.transpose(0, 1))[0].numpy()
-    assert np.array_equal(float_kernel.transposed(x, w), up)
+    assert np.array_equal(float_kernel.transposed(x, w, (0, 0, 0, 0)), up)
     same = functional.conv2d(image, weight, padding="same")[0].numpy()
-    assert np.array_equal(float_kernel.convolve(x, w, "same"), same)
+    task = TaskCard(op="conv", inputs=("x",), kernel=(4, *kernel_size), padding="same")
+    assert np.array_equal(float_kernel.convolve(x, w, task.borders), same)
+    far = functional.conv2d(image, weight, stride=2)[0].numpy()
+    assert np.array_equal(float_kernel.convolve(x, w, (0, 0, 0, 0), 2), far)
+    cut = functional.conv_transpose2d(image, weight.transpose(0, 1), stride=3)[0].numpy()
+    assert np.array_equal(float_kernel.transposed(x, w, (1, 0, 2, 0), 3), cut[:, 1:-2])
 
 
 def test_products_of_the_largest_numbers_are_exact() -> None:
