@@ -36,10 +36,11 @@ from generators.design import write_design
 from generators.image import write_image
 from generators.lower import lower
 from generators.machine import measure as measure_machine
-from generators.plan import Plan, default_engine, plan
+from generators.plan import Plan, best_plan, plan
 from generators.quantise import random_quantised
 from generators.report import Point, predict_points
 from hw.arrays import EngineSpec, parse_engine
+from hw.core.accelerator import make_core_engine
 from hwgen.console import Console
 from schedules.cycles import play
 from schedules.sequential import sequential
@@ -148,9 +149,11 @@ def _peers(card: ModelCard, lanes: int, tokens: int, context: int) -> list[_Row]
 
 
 def _planned(
-    card: ModelCard, board: TargetCard, spec: EngineSpec, compression: Compression
+    card: ModelCard, board: TargetCard, spec: EngineSpec | None, compression: Compression
 ) -> tuple[Plan, TargetCard, bool]:
     """A plan with as many multipliers as the engine asks for, and whether the target lacks them."""
+    if spec is None:
+        return best_plan(card, board, compression), board, False
     try:
         return plan(card, board, spec, compression), board, False
     except DesignError:
@@ -165,9 +168,9 @@ def _design(
 ) -> Path:
     """The design's RTL and schedule, where a simulator of the same RTL is found again."""
     c = planned.config
-    shape = f"{c.tokens}x{c.lanes}x{c.lanes}"
+    engine = c.engine_name.replace(":", "-")
     weights = re.sub(r"\W+", "-", str(planned.compression.stream))
-    folder = parent / f"{card.name}-{board.name}-{c.array}-{c.pe}-{shape}-{weights}"
+    folder = parent / f"{card.name}-{board.name}-{engine}-{weights}"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "rtl", ignore_errors=True)
     write_design(folder, card, board, planned, progress)
@@ -202,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace, progress: Progress) -> int:
     card, board = load_model_card(options.model), target.load(options.target)
-    engine = parse_engine(options.engine) if options.engine else default_engine(board)
+    engine = parse_engine(options.engine) if options.engine else None
     stream = WeightFormat.parse(options.weights, options.group, options.sparsity, options.share)
     planned, board, beyond = _planned(card, board, engine, Compression(stream))
     c = planned.config
@@ -218,9 +221,12 @@ def _compare(options: argparse.Namespace, progress: Progress) -> int:
     )
     folder = _design(options.out, card, board, planned, progress) if options.rtl else None
     lanes, granted = machine.multipliers, float(machine.bytes_per_cycle)
+    slices = make_core_engine(c).resources().dsp
     print(
-        f"{card.name} on {board.name}, {c.array}:{c.pe}:{c.tokens}x{c.lanes}x{c.lanes}: "
-        f"{lanes:,} multipliers, {granted:g} bytes per cycle, {board.clock_mhz:g} MHz assumed, weights {stream}"
+        f"{card.name} on {board.name}, {c.engine_name}: {lanes:,} multipliers"
+        + (f", {c.sparsity} of them" if c.turns > 1 else "")
+        + f" on {slices:,} DSP, {granted:g} bytes per cycle, "
+        f"{board.clock_mhz:g} MHz assumed, weights {stream}"
         + (f"; beyond the DSP slices of {board.name}: for cycles only" if beyond else "")
     )
     goals: list[tuple[str, float]] = []

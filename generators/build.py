@@ -106,16 +106,19 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
 
     # Imported here: an unchanged build is recognised without loading the hardware.
     from generators import design, weights
-    from generators.plan import default_engine, plan
+    from generators.plan import best_plan, plan
     from generators.report import write_report
     from hw.arrays import parse_engine
 
     try:
-        engine = parse_engine(request.engine) if request.engine else default_engine(board)
+        engine = parse_engine(request.engine) if request.engine else None
     except ValueError as error:
         raise DesignError(str(error)) from None
     with progress.step("plan") as step:
-        planned = plan(card, board, engine, request.compression)
+        if engine is None:
+            planned = best_plan(card, board, request.compression)
+        else:
+            planned = plan(card, board, engine, request.compression)
         c = planned.config
         step.detail = f"{c.engine_name}, {c.ports} ports, chunk {c.chunk}"
     quantised: Quantised | None = None

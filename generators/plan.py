@@ -9,6 +9,7 @@ from designs.cards import ModelCard, list_models, load_model_card
 from designs.errors import DesignError
 from designs.memory_map import MemoryMap
 from designs.target import TargetCard
+from designs.weight_format import INT8
 from generators.compress import NAMED, Compression, terms
 from generators.image import memory_map
 from generators.quantise import GATES
@@ -18,7 +19,7 @@ from hw.arrays import ENGINES, Engine, EngineSpec, make_engine
 from hw.core.accelerator import make_core_engine
 from hw.core.config import CoreConfig
 
-__all__ = ["Plan", "default_engine", "plan"]
+__all__ = ["Plan", "best_plan", "default_engine", "plan"]
 
 CHUNK = 128
 """Tokens of a pass: the weights of a layer are read once for so many, and then compute binds, not memory."""
@@ -67,6 +68,37 @@ def default_engine(target: TargetCard) -> EngineSpec:
     return EngineSpec("tree", "dsp_packed" if target.dsp_variant == "dsp48e2" else "mac")
 
 
+def sparse_engine(target: TargetCard, compression: Compression | None) -> EngineSpec | None:
+    """The engine that takes only the weights that are kept, if some are not and the target has slices for it."""
+    form = INT8 if compression is None else compression.stream
+    if not form.sparse or target.dsp_variant != "dsp48e2":
+        return None
+    return EngineSpec("chain", "dsp_packed", f"{form.n}:{form.m}")
+
+
+def best_plan(card: ModelCard, target: TargetCard, compression: Compression | None = None) -> Plan:
+    """A plan for whose engine nobody asks: that which takes the most weights a cycle, or as many on fewer slices.
+
+    Raises
+    ------
+    DesignError
+        If no shape fits, see :func:`plan`.
+    """
+    dense, sparse = default_engine(target), sparse_engine(target, compression)
+    if sparse is None:
+        return plan(card, target, dense, compression)
+    found: list[Plan] = []
+    for engine in (sparse, dense):
+        try:
+            found.append(plan(card, target, engine, compression))
+        except DesignError:
+            if engine is dense and not found:
+                raise
+    return max(
+        found, key=lambda p: (p.config.tokens * p.config.lanes**2, p.config.sparsity != "dense")
+    )
+
+
 def plan(
     card: ModelCard,
     target: TargetCard,
@@ -90,6 +122,14 @@ def plan(
             f"engine {engine}: array {engine.array!r} runs alone (hwgen engine), not in an accelerator yet; "
             f"use one of {able}"
         )
+    asked = compression or Compression()
+    sparsity = f"{asked.stream.n}:{asked.stream.m}"
+    if engine.sparsity not in ("dense", sparsity):
+        kept = sparsity if asked.stream.sparse else "all of them"
+        raise DesignError(
+            f"engine {engine} takes weights of which it keeps {engine.sparsity}, the model has {kept}; "
+            f"use --sparsity {engine.sparsity}"
+        )
     if card.activation not in GATES:
         raise DesignError(
             f"{card.name} has activation {card.activation}, for which there is no table; there are "
@@ -100,10 +140,9 @@ def plan(
             f"engine {engine}: dsp_packed needs multipliers of 27 x 18 bits (DSP48E2, DSP58), {target.name} has "
             f"{target.dsp_kind}; use {engine.array}:mac"
         )
-    asked = compression or Compression()
     reasons: tuple[str, ...] = ()
     too_large: DesignError | None = None
-    for tokens, lanes in _shapes(card, target, engine):
+    for tokens, lanes in _shapes(card, target, engine, asked):
         memory = _memory(card, target, lanes, asked)
         have = target.memory.bytes_per_port
         if memory.bytes_per_port > have:
@@ -127,12 +166,15 @@ def plan(
 
 def _limits(card: ModelCard, target: TargetCard, c: CoreConfig) -> tuple[str, ...]:
     engine = make_core_engine(c)
+    shape = f"{c.tokens}x{c.lanes}x{c.lanes}"
+    if c.turns > 1:
+        shape += f", {c.sparsity} of them"
     if c.chunk == CHUNK:
         chunk = "enough for compute to bind"
     else:
         chunk = "the context" if c.chunk >= card.context else "more do not fit on the chip"
     return (
-        f"{engine.macs} products a cycle ({c.tokens}x{c.lanes}x{c.lanes}) on {engine.resources().dsp} multipliers: "
+        f"{engine.macs} products a cycle ({shape}) on {engine.resources().dsp} multipliers: "
         + _lane_limit(card, target, engine),
         (
             f"{c.ports} of {target.memory.ports} memory ports, {c.stripe_bytes} bytes per cycle; "
@@ -142,7 +184,9 @@ def _limits(card: ModelCard, target: TargetCard, c: CoreConfig) -> tuple[str, ..
     )
 
 
-def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tuple[int, int]]:
+def _shapes(
+    card: ModelCard, target: TargetCard, engine: EngineSpec, compression: Compression
+) -> list[tuple[int, int]]:
     """Token rows and lanes that the multipliers allow, the best first."""
     if engine.reduce is not None and engine.reduce != engine.outputs:
         raise DesignError(
@@ -163,7 +207,7 @@ def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tup
             )
         if engine.tokens & (engine.tokens - 1):
             raise DesignError(f"engine with {engine.tokens} token rows: must be a power of two")
-        need = _engine(engine, engine.tokens, engine.reduce, target).resources().dsp
+        need = _engine(engine, engine.tokens, engine.reduce, target, compression).resources().dsp
         need += function_unit_dsp(engine.reduce)
         if need > target.dsp_usable:
             raise DesignError(
@@ -176,14 +220,14 @@ def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tup
         stripe = _ports(target, lanes) * target.memory.port_bits // 8
         tokens = 1
         while tokens <= lanes:
-            candidate = _engine(engine, tokens, lanes, target)
+            candidate = _engine(engine, tokens, lanes, target, compression)
             if not _fits(candidate, target):
                 break
             speed = tokens * lanes**2 / candidate.beat_cycles(tokens)
             found.append((stripe, speed, min(2, lanes * lanes // stripe), -lanes, tokens))
             tokens *= 2
     if not found:
-        own = _engine(engine, 1, legal[0], target).resources()
+        own = _engine(engine, 1, legal[0], target, compression).resources()
         need = own.dsp + function_unit_dsp(legal[0])
         what = f"{need} multipliers, there are {target.dsp_usable}"
         if need <= target.dsp_usable:
@@ -194,12 +238,15 @@ def _shapes(card: ModelCard, target: TargetCard, engine: EngineSpec) -> list[tup
     return [(tokens, -negative) for *_, negative, tokens in sorted(found, reverse=True)]
 
 
-def _engine(engine: EngineSpec, tokens: int, lanes: int, target: TargetCard) -> Engine:
+def _engine(
+    engine: EngineSpec, tokens: int, lanes: int, target: TargetCard, compression: Compression
+) -> Engine:
+    sharing = {} if engine.sparsity == "dense" else {"share": compression.stream.share}
     with warnings.catch_warnings():  # an engine that is only asked
         warnings.simplefilter("ignore", UnusedElaboratable)
         return make_engine(
             engine.array, engine.pe, engine.sparsity, tokens=tokens, reduce=lanes, outputs=lanes,
-            encoding=engine.encoding, dsp=target.dsp_variant,
+            encoding=engine.encoding, dsp=target.dsp_variant, **sharing,
         )  # fmt: skip
 
 
@@ -228,7 +275,9 @@ def _what_fits(target: TargetCard) -> str:
     for name in list_models():
         card = load_model_card(name)
         try:
-            memory = _memory(card, target, _shapes(card, target, default_engine(target))[0][1])
+            memory = _memory(
+                card, target, _shapes(card, target, default_engine(target), Compression())[0][1]
+            )
         except DesignError:
             continue
         if memory.bytes_per_port <= target.memory.bytes_per_port:
@@ -274,7 +323,8 @@ def _config(
         share, tiles, heads = thrift
         held = max(heads * context_beats, -(-4 * context_beats // 3))  # a quarter may be on its way
         return CoreConfig(
-            array=engine.array, pe=engine.pe, encoding=engine.encoding or "", dsp=target.dsp_variant,
+            array=engine.array, pe=engine.pe, encoding=engine.encoding or "",
+            sparsity=engine.sparsity, dsp=target.dsp_variant,
             tokens=tokens, lanes=lanes, width=card.width, heads=card.heads, kv_heads=card.kv_heads,
             head_size=card.head_size, ffn=card.ffn, centred=card.norm == "layernorm",
             rotary=card.position == "rotary", gate=GATES[card.activation], gated=card.gated,

@@ -324,7 +324,12 @@ def _decoder(c: CoreConfig) -> Resources:
     products = 28 * 2 * s.value_bytes if s.bits == 4 else 0
     side = c.side
     read = sum(8 * s.stripe_bytes * p.lanes for p in side.planes) if side is not None else 0
-    places = {1: 0, 4: 10, 8: 16, 16: 24}[s.m] * s.row_bytes
+    if (
+        c.turns > 1
+    ):  # places stay positions; of masks they are counted. The words of dense beats, in turns
+        places = (0 if s.position_bits else 12 * s.place_count) + 8 * s.lanes * s.taps
+    else:
+        places = {1: 0, 4: 10, 8: 16, 16: 24}[s.m] * s.row_bytes
     return Resources(lut=taken + products + places + 8 * s.row_bytes, ff=read)
 
 

@@ -437,6 +437,11 @@ class Core:
             for g in range(len(groups))
         ]
         beats = -(-(shape.past + shape.tokens) // m.lanes) * words  # of a head
+
+        def turned(of: Sequence[int]) -> Sequence[int]:
+            """The beat in the ring of each beat of the engine."""
+            return of if m.turns == 1 else [index for index in of for _ in range(m.turns)]
+
         items, shared = what.task.heads * len(groups), what.task.shared
         self._finish()
         cycle = self._header(start + 1)
@@ -452,8 +457,8 @@ class Core:
                 item = range(chunks[g] * words)
                 issued, cycle = 0, cycle + 1
                 for n in range(chunks[g]):
-                    tile = item[n * words : (n + 1) * words] if fresh else None
-                    issued = self._tile("k", tile, words, cycle, groups[g])
+                    tile = turned(item[n * words : (n + 1) * words]) if fresh else None
+                    issued = self._tile("k", tile, words * m.turns, cycle, groups[g])
                     ends = scored == items - 1 and n == chunks[g] - 1
                     last = self._leave(groups[g], ends=ends)
                     cycle = issued + 1
@@ -469,8 +474,8 @@ class Core:
                 fresh = head % shared == 0 and (g == 0 or chunks[g] != chunks[g - 1])
                 issued, cycle = 0, max(cycle, done.popleft()) + 1
                 for n in range(words):
-                    tile = range(n, chunks[g] * words, words) if fresh else None
-                    issued = self._tile("v", tile, chunks[g], cycle, groups[g])
+                    tile = turned(range(n, chunks[g] * words, words)) if fresh else None
+                    issued = self._tile("v", tile, chunks[g] * m.turns, cycle, groups[g])
                     self._leave(groups[g])
                     cycle = issued + 1
                 played += 1

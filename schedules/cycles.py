@@ -106,9 +106,11 @@ def _warm(schedule: Schedule, machine: Machine, past: int) -> Run:
 def ideal(schedule: Schedule, machine: Machine, phase: Phase, shape: Pass) -> Ideal:
     """Lower bounds of one run of a phase; its bytes are those that the prefetchers read, headers included."""
     macs = sum(schedule.problem.task(t).macs(shape.tokens, shape.past) for t in phase.tasks)
-    bytes_read = phase_bytes(machine, role(schedule, phase), shape)
+    what = role(schedule, phase)
+    bytes_read = phase_bytes(machine, what, shape)
+    turns = machine.turns if what.kind == "attention" else 1
     return Ideal(
-        compute=-(-macs // machine.multipliers),
+        compute=-(-macs * turns // machine.multipliers),
         memory=-int(-bytes_read // machine.bytes_per_cycle),
         macs=macs,
         bytes=bytes_read,

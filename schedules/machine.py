@@ -52,7 +52,7 @@ class Machine:
     header_buffers : header beats held at once.
     engine_latency : from the last beat's transfer to the first row.
     beat_cycles : for which a beat of 1, 2, ... rows occupies the engine.
-    multipliers : multiplications a cycle.
+    multipliers : multiplications a cycle; with weights, those that are left out included.
     requantise_latency : of a row.
     activation_latency : of a row behind it; of a gated network, of the activation and the product.
     rotary_latency : of a row of queries, keys or values behind it; 0 if they are not turned.
@@ -66,6 +66,7 @@ class Machine:
     argmax_latency : from the last row of logits to the result.
     embed_words : words of ``lanes`` elements in a stripe of an embedding row.
     row_stripes, position_stripes : stripes of an embedding row, and of a row of positions.
+    turns : beats of the engine for a beat of keys or values.
     stream_row, stream_period : beats of weights whose values take as many bytes as an uncompressed beat, and beats
         of a period, at whose end layers end.
     stream_side : words of a port in a period that come before its values.
@@ -113,6 +114,7 @@ class Machine:
     embed_words: int
     row_stripes: int
     position_stripes: int
+    turns: int = 1
     stream_row: int = 1
     stream_period: int = 1
     stream_side: int = 0

@@ -65,7 +65,6 @@ class ChainArray(Engine):
     array = "chain"
     pes = ("dsp_packed",)
     sparsities = ("dense", "1:2", "2:4", "1:4", "4:8", "2:8", "1:8", "8:16", "4:16", "2:16", "1:16")
-    in_core = False
     template = "arrays/chain.sv.j2"
 
     def __init__(

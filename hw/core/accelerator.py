@@ -33,15 +33,18 @@ __all__ = ["Accelerator", "make_core_engine"]
 def make_core_engine(config: CoreConfig):
     """The engine of a core; its accumulators hold the longest reduction of the network exactly."""
     longest = max(config.width, config.ffn, config.context_chunks * config.lanes)
+    sharing = {} if config.sparsity == "dense" else {"share": config.w_share}
     return make_engine(
         config.array,
         config.pe,
+        config.sparsity,
         encoding=config.encoding or None,
         dsp=config.dsp,
         tokens=config.tokens,
         reduce=config.lanes,
         outputs=config.lanes,
         acc_bits=accumulator_bits(longest),
+        **sharing,
     )
 
 
@@ -87,7 +90,7 @@ class Accelerator(Unit):
         drain = place(m, "drain", Drain(c, acc_bits=engine.acc_bits))
         memory = place(m, "memory", OperandMemory(
             StripedMemory(ports=c.ports, shape=c.port_shape), lanes=c.lanes, stripe_bytes=c.stripe_bytes,
-            stream=c.stream,
+            stream=c.stream, kept=c.turns > 1,
         ))  # fmt: skip
         activations = place(m, "activations", BankedBuffer(
             banks=c.tokens, depth=c.activation_depth, width=8 * c.lanes, style=c.buffer_style,
@@ -190,8 +193,14 @@ class Accelerator(Unit):
             engine.i.p.x.eq(
                 Mux(feeder.beat.source == Source.VALUES, self._probabilities, activations.r_data)
             ),
-            engine.i.p.w.eq(memory.beat),
         ]
+        if c.turns > 1:
+            m.d.comb += [
+                memory.turn.eq(feeder.beat.turn),
+                Cat(engine.i.p.w, engine.i.p.index).eq(memory.beat),
+            ]
+        else:
+            m.d.comb += engine.i.p.w.eq(memory.beat)
         m.d.comb += self._counters.events.eq(
             Cat(
                 self._running,

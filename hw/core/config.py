@@ -20,6 +20,7 @@ class CoreConfig:
     Attributes
     ----------
     array, pe, encoding : names of the engine's array, processing element and encoding ("": its default)
+    sparsity : of the engine: ``"dense"``, or that of the weight stream, whose kept weights it then takes
     dsp : what ``dsp_packed`` is made of
     buffer_style : what the activation and residual buffers are made of: ``"block"`` or ``"ultra"`` RAM
     ring_style : what the weight ring is made of, likewise
@@ -46,6 +47,7 @@ class CoreConfig:
     array: str = "tree"
     pe: str = "mac"
     encoding: str = ""
+    sparsity: str = "dense"
     dsp: str = "generic"
     buffer_style: str = "block"
     ring_style: str = "block"
@@ -97,6 +99,10 @@ class CoreConfig:
         object.__setattr__(self, "layer_ends", tuple(self.layer_ends))
         if self.layer_ends and len(self.layer_ends) != self.layers:
             raise ValueError(f"layer_ends must be {self.layers} numbers, not {self.layer_ends!r}")
+        if self.sparsity not in ("dense", f"{self.w_n}:{self.w_m}"):
+            raise ValueError(
+                f"an engine of sparsity {self.sparsity} takes weights of that sparsity, not {self.w_n}:{self.w_m}"
+            )
         for name, n in self.w_terms:
             if not _power_of_two(n):
                 raise ValueError(f"terms of {name} must be a power of two, not {n!r}")
@@ -218,7 +224,13 @@ class CoreConfig:
     def engine_name(self) -> str:
         """The engine as a user asks for it."""
         pe = f"{self.pe}.{self.encoding}" if self.encoding else self.pe
+        pe += "" if self.sparsity == "dense" else f":{self.sparsity}"
         return f"{self.array}:{pe}:{self.tokens}x{self.lanes}x{self.lanes}"
+
+    @property
+    def turns(self) -> int:
+        """Beats of the engine for one of keys or values, which have all their weights."""
+        return 1 if self.sparsity == "dense" else self.stream.turns
 
     @property
     def beat_bytes(self) -> int:

@@ -64,6 +64,8 @@ class Feeder(Unit):
     ``slots`` items, which hides the softmax. Keys and values stay in their rings while heads share them. The
     tiles of a gated network come in pairs, gate and factor, whose results have one place.
 
+    If the engine takes kept weights, a beat of keys or values is offered in ``turns`` parts, with the same activations.
+
     Latency
     -------
     A beat is offered the cycle after its operands are there and the beat before was taken. A step starts the
@@ -96,6 +98,7 @@ class Feeder(Unit):
                 f"{ring}_free": Out(1), f"{ring}_count": Out(16),
             }  # fmt: skip
         beats = -(-config.norm_bytes * config.width // config.beat_bytes)
+        turn = {"turn": range(config.turns)} if config.turns > 1 else {}
         self._norm_beats = beats
         super().__init__(
             {
@@ -114,7 +117,7 @@ class Feeder(Unit):
                 "beat": Out(
                     data.StructLayout({
                         "kind": Beat, "source": Source, "first": 1, "last": 1, "rows": range(config.tokens + 1),
-                        "buffer": range(header_buffers(config)), "index": range(beats),
+                        "buffer": range(header_buffers(config)), "index": range(beats), **turn,
                     })
                 ),
                 "tile": Out(stream.Signature(tile_layout(config))),
@@ -129,6 +132,7 @@ class Feeder(Unit):
                 "t": config.tokens, "w": config.lanes, "d": config.width, "h": config.heads,
                 "f": config.ffn, "c": config.context, "l": config.chunk, "s": config.slots,
                 **({"b": config.stream.row_beats} if config.stream.compressed else {}),
+                **({"turns": config.turns} if config.turns > 1 else {}),
                 **config.variant,
                 **({} if config.centred else {"n": beats}),
             },
@@ -223,6 +227,12 @@ class Feeder(Unit):
         operand, target = Signal(range(c.activation_depth)), Signal(range(c.activation_depth))
         slice_ = Signal(range(c.header_tiles)) if c.header_tiles > 1 else Signal(1)
         last_k, last_g, last_n = k == step.k_words - 1, g == groups - 1, n == step.n_tiles - 1
+
+        # -- keys and values: k counts the parts of beats
+        turn_bits = (c.turns - 1).bit_length()
+        of_head = k >> turn_bits
+        if turn_bits:
+            m.d.comb += offered.turn.eq(k[:turn_bits])
 
         # -- attention: the next scores item and the next context item
         q_head, q_group = Signal(range(c.heads + 1)), Signal(range(c.groups + 1))
@@ -376,12 +386,12 @@ class Feeder(Unit):
                     m.d.comb += self.waiting.eq(1)
 
             with m.State("SCORES"):
-                word, chunk_end = k == c.head_words - 1, n == q_chunks - 1
+                word, chunk_end = k == c.head_words * c.turns - 1, n == q_chunks - 1
                 m.d.comb += [
-                    want.eq(1), source.eq(Source.KEYS), offset.eq(n * c.head_words + k),
+                    want.eq(1), source.eq(Source.KEYS), offset.eq(n * c.head_words + of_head),
                     offered_kind.eq(Beat.ENGINE), offered.first.eq(k == 0), offered.last.eq(word),
                     offered.rows.eq(rows_of(q_group)),
-                    self.a_en.eq(issue), self.a_addr.eq(q_word + k), last_beat.eq(word),
+                    self.a_en.eq(issue), self.a_addr.eq(q_word + of_head), last_beat.eq(word),
                     tile.destination.eq(Destination.SCORE), tile.rows.eq(rows_of(q_group)),
                     tile.token.eq(q_group << token_bits), tile.chunk.eq(n), tile.slot.eq(q_slot),
                     tile.columns.eq(self.past + (q_group << token_bits) + 1), tile.chunks.eq(q_chunks),
@@ -405,12 +415,12 @@ class Feeder(Unit):
                             m.next = "ITEM"
 
             with m.State("CONTEXT"):
-                word, chunk_end = n == c.head_words - 1, k == a_chunks - 1
+                word, chunk_end = n == c.head_words - 1, k == (a_chunks << turn_bits) - 1
                 m.d.comb += [
-                    want.eq(1), source.eq(Source.VALUES), offset.eq(k * c.head_words + n),
+                    want.eq(1), source.eq(Source.VALUES), offset.eq(of_head * c.head_words + n),
                     offered_kind.eq(Beat.ENGINE), offered.first.eq(k == 0), offered.last.eq(chunk_end),
                     offered.rows.eq(rows_of(a_group)),
-                    self.p_en.eq(issue), self.p_chunk.eq(k), last_beat.eq(chunk_end),
+                    self.p_en.eq(issue), self.p_chunk.eq(of_head), last_beat.eq(chunk_end),
                     tile.destination.eq(Destination.ACTIVATION), tile.by_row.eq(1),
                     tile.rows.eq(rows_of(a_group)), tile.token.eq(a_group << token_bits),
                     tile.address.eq(a_word + n), tile.chunk.eq(a_head * c.head_words + n), tile.slot.eq(a_slot),

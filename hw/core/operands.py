@@ -29,7 +29,9 @@ class OperandMemory(TemplateUnit):
     ``[feature][position]``, so it is turned by wires. A template, because a simulator then turns only what is
     used, and because the wide wires stay out of Amaranth's netlist.
 
-    Compressed weights are decoded here; the reader of ring W counts their beats, and releases them one by one.
+    Compressed weights are decoded here; the reader of ring W counts their beats, and releases them one by one. An
+    engine that selects activations takes kept weights and their places instead of a beat; of a beat of keys or values,
+    which has all of its weights, it takes ``m / n`` such parts in turns.
 
     Latency
     -------
@@ -41,12 +43,15 @@ class OperandMemory(TemplateUnit):
     lanes : R = O
     stripe_bytes : of the memory
     stream : the weight stream
+    kept : the engine takes kept weights
 
     Members
     -------
     source : the ring that was read in the cycle before (:class:`hw.core.feeder.Source`)
     beat : ``lanes * lanes`` bytes
     raw : if weights are compressed: give the row of the weight stream that was read as it is
+    turn : if ``kept``: the part of a beat of keys or values; ``beat`` is then, unless ``raw``, weights and behind
+        them their places, both as of :class:`hw.core.decoder.WeightDecoder`
     words : stream of ``2 * lanes`` bytes; every stripe of the client E gives ``stripe_bytes / (2 * lanes)``
     w, k, v : the rings without their data; all other members are those of the memory
     """
@@ -54,28 +59,33 @@ class OperandMemory(TemplateUnit):
     template = "core/operands.sv.j2"
 
     def __init__(
-        self, memory: StripedMemory, *, lanes: int, stripe_bytes: int, stream: WeightStream
-    ) -> None:
+        self, memory: StripedMemory, *, lanes: int, stripe_bytes: int, stream: WeightStream,
+        kept: bool = False,
+    ) -> None:  # fmt: skip
         self._memory, self._lanes, self._stripe_bytes = memory, lanes, stripe_bytes
-        self._stream = stream
-        self._decoder = WeightDecoder(stream) if stream.compressed else None
+        self._stream, self._kept = stream, kept
+        self._decoder = WeightDecoder(stream, kept=kept) if stream.compressed else None
         row_bits = stream.row_beats.bit_length() - 1
         readers = {ring: In(reader(16 + row_bits if ring == "w" else 16)) for ring in RINGS}
-        kept = {
+        same = {
             name: member
             for name, member in memory.signature.members.items()
             if name not in (*RINGS, "e")
         }
         super().__init__(
             {
-                **kept,
+                **same,
                 **readers,
                 "source": In(Source),
                 "beat": Out(8 * lanes * lanes),
                 **({"raw": In(1)} if stream.compressed else {}),
+                **({"turn": In(range(stream.turns))} if kept else {}),
                 "words": Out(Stream(16 * lanes)),
             },
-            {"l": lanes} | memory.key | ({"int": stream.bits} if stream.compressed else {}),
+            {"l": lanes}
+            | memory.key
+            | ({"int": stream.bits} if stream.compressed else {})
+            | ({"kept": stream.n} if kept else {}),
         )
 
     def parts(self) -> list[Unit]:
@@ -100,6 +110,8 @@ class OperandMemory(TemplateUnit):
                 if not n.endswith("__rd_data") and not n.startswith("e__") and n not in own
             ],
             "stream": self._stream,
+            "kept": self._kept,
+            **self._turns(),
             "decoder": "" if self._decoder is None else self._decoder.module_name,
             "planes": self._planes(),
             "period_bits": (self._stream.period_beats - 1).bit_length(),
@@ -113,6 +125,19 @@ class OperandMemory(TemplateUnit):
             "word_index_bits": max(1, (words - 1).bit_length()),
             "is_keys": Source.KEYS.value,
             "is_values": Source.VALUES.value,
+        }
+
+    def _turns(self) -> dict[str, Any]:
+        """Bits of a turn, and the places of a block's values in each of them."""
+        s = self._stream
+        bits = s.n * s.place_bits
+        places = [
+            sum((turn * s.n + j) << (j * s.place_bits) for j in range(s.n))
+            for turn in range(s.turns)
+        ]
+        return {
+            "turn_bits": (s.turns - 1).bit_length(),
+            "places_of_turn": [f"{bits}'d{value}" for value in places],
         }
 
     def _planes(self) -> list[dict[str, Any]]:

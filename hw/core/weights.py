@@ -78,6 +78,26 @@ class WeightStream:
         return self.row_bytes // self.row_beats
 
     @property
+    def taps(self) -> int:
+        """Values of an output in a beat."""
+        return self.lanes // self.m * self.n
+
+    @property
+    def turns(self) -> int:
+        """Beats of ``taps`` values for each output that all its weights take."""
+        return self.m // self.n
+
+    @property
+    def place_bits(self) -> int:
+        """Bits of a position among M."""
+        return (self.m - 1).bit_length()
+
+    @property
+    def place_count(self) -> int:
+        """Positions of a beat: outputs that share them have them once."""
+        return self.lanes // self.share * self.taps
+
+    @property
     def index_bits(self) -> int:
         """Bits that say which of M inputs are kept."""
         if self.m == 1:

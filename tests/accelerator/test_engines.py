@@ -8,7 +8,9 @@ from designs import target
 from designs.cards import ModelCard
 from designs.errors import DesignError
 from designs.progress import SilentProgress
+from designs.weight_format import INT8, WeightFormat
 from generators import design, plan
+from generators.compress import Compression
 from generators.image import write_image
 from generators.machine import measure
 from generators.quantise import random_quantised
@@ -19,6 +21,9 @@ from sim import run
 
 CARD = ModelCard(
     name="engines", layers=1, width=16, heads=2, ffn=32, vocabulary=24, context=24
+)  # fmt: skip
+SPARSE_CARD = ModelCard(
+    name="sparse", layers=1, width=64, heads=2, ffn=64, vocabulary=40, context=24
 )  # fmt: skip
 QUICK = {("systolic_ws", "opt1"), ("column", "opt4e"), ("tree", "dsp_packed")}
 """What the default tests run; a build takes a minute, so the others are slow."""
@@ -31,33 +36,72 @@ ALL = [
 ]
 
 
+SPARSE = [
+    pytest.param(
+        "2:4", Compression(WeightFormat(4, 32, 2, 4, 2), tensors={"lm_head": INT8}), id="2:4"
+    ),
+    *(
+        pytest.param(f"{form.n}:{form.m}", Compression(form), id=str(form), marks=pytest.mark.slow)
+        for form in (
+            WeightFormat(8, n=1, m=4),
+            WeightFormat(4, 32, 2, 8, 2),
+            WeightFormat(8, n=4, m=8),
+            WeightFormat(8, n=8, m=16, share=2),
+        )
+    ),
+]
+"""Weights of which the engine takes the kept ones: positions and masks, shared or not, terms of a dense matrix."""
+
+
 @pytest.mark.parametrize(("array", "pe"), ALL)
 def test_generates_the_same_text(
     array: str, pe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prompts around the rows of the engine, then generation; cycles as the cycle model says."""
+    encoding = "csd" if pe == "opt1" else None  # the others' defaults are in their own tests
+    spec = EngineSpec(array, pe, "dense", 2, 8, 8, encoding)
+    generates_the_same_text(spec, CARD, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(("sparsity", "compression"), SPARSE)
+def test_takes_kept_weights(
+    sparsity: str, compression: Compression, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same with weights as they are stored; keys and values take several beats in the place of one."""
+    spec = EngineSpec("chain", "dsp_packed", sparsity, 2, 16, 16)
+    generates_the_same_text(spec, SPARSE_CARD, tmp_path, monkeypatch, compression)
+
+
+def generates_the_same_text(
+    spec: EngineSpec,
+    card: ModelCard,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compression: Compression | None = None,
+) -> None:
     board = target.load("sim-small")
-    if pe == "dsp_packed":  # with the latency of slices
+    if spec.pe == "dsp_packed":  # with the latency of slices
         board = board.model_copy(update={"dsp_kind": "dsp48e2"})
+    if spec.outputs == 16:
+        board = board.model_copy(update={"dsp_usable": 4096, "dsp": 4096})
     monkeypatch.setattr(plan, "CHUNK", 8)
     monkeypatch.setattr(plan, "SLOTS", 4)
-    encoding = "csd" if pe == "opt1" else None  # the others' defaults are in their own tests
-    planned = plan.plan(CARD, board, EngineSpec(array, pe, "dense", 2, 8, 8, encoding))
-    assert planned.config.encoding == (encoding or "")
-    design.write_design(tmp_path, CARD, board, planned, SilentProgress())
-    schedule = Schedule.from_yaml((tmp_path / "schedule.yaml").read_text())
+    planned = plan.plan(card, board, spec, compression)
+    assert planned.config.engine_name == str(spec)
+    design.write_design(out, card, board, planned, SilentProgress())
+    schedule = Schedule.from_yaml((out / "schedule.yaml").read_text())
     machine = measure(planned.config, board)
     for prompt in (1, 7, 11):
         result = run.run_layers(
-            tmp_path, 1, prompt, 0, seed=3, model=random_quantised(CARD, seed=5),
-            write_image=write_image, generate=3,
+            out, 1, prompt, 0, seed=3, write_image=write_image, generate=3,
+            model=random_quantised(card, seed=5, compression=compression),
         )  # fmt: skip
         assert result.identical, result.mismatch
         predicted = play_schedule(
             schedule, machine, prompt=prompt, generate=3, position=0, repeat=1
         )
         cycles = result.counters["cycles"]
-        if array == "column":  # its beats take as long as the data say: the prediction is the most
+        if spec.array == "column":  # its beats take as long as the data say: the most
             assert cycles <= predicted.cycles
         else:
             assert predicted.cycles == pytest.approx(cycles, rel=0.01)

@@ -19,7 +19,9 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     code = prefill_decode.main([*TINY, "--tokens", "64", "--contexts", "200"])
     text = capsys.readouterr().out
     assert code == int("MISSED" in text)
-    assert re.search(r"256 multipliers, \d+ bytes per cycle, 200 MHz assumed, weights int8\n", text)
+    assert re.search(
+        r"256 multipliers on 256 DSP, \d+ bytes per cycle, 200 MHz assumed, weights int8\n", text
+    )
     assert text.index("prompt of 64, 4 layers and head") < text.index("one token at context 200")
     assert figures(text, "ideal: all multipliers busy")[:2] == [100.0, 100.0]
     ours, peer = figures(text, "hwgen, predicted"), figures(text, "SCALE-Sim")

@@ -7,7 +7,9 @@ from designs.cards import load_model_card
 from designs.errors import DesignError
 from designs.weight_format import WeightFormat
 from generators.compress import Compression
-from generators.plan import default_engine, plan
+from generators.plan import best_plan, default_engine, plan
+from hw.arrays import parse_engine
+from hw.core.accelerator import make_core_engine
 
 U280 = target.load("u280")
 
@@ -34,3 +36,31 @@ def test_a_model_larger_than_memory() -> None:
         DesignError, match=r"does not fit small: it needs .* bytes behind each of 32 .*; .* fits"
     ):
         plan(load_model_card("llama2-7b"), small, default_engine(small))
+
+
+class TestKeptWeights:
+    FORM = WeightFormat(4, 64, 2, 4, 2)
+
+    def test_the_engine_of_a_sparse_model(self) -> None:
+        """Twice the token rows on as many slices; of a model with all its weights, and elsewhere, what it was."""
+        card = load_model_card("gpt2-medium")
+        found = best_plan(card, U280, Compression(self.FORM)).config
+        dense = best_plan(card, U280, Compression(WeightFormat(4, 64))).config
+        assert found.engine_name == "chain:dsp_packed:2:4:8x64x64"
+        assert dense.engine_name == "tree:dsp_packed:4x64x64"
+        assert make_core_engine(found).resources().dsp == make_core_engine(dense).resources().dsp
+        small = best_plan(
+            load_model_card("tiny-gpt2"), target.load("sim-small"), Compression(self.FORM)
+        )
+        assert small.config.array == "tree"
+
+    @pytest.mark.parametrize(
+        ("compression", "kept"),
+        [(None, "all of them"), (Compression(WeightFormat(8, n=1, m=4)), "1:4")],
+    )
+    def test_an_engine_of_another_sparsity(
+        self, compression: Compression | None, kept: str
+    ) -> None:
+        engine = parse_engine("chain:dsp_packed:2:4:2x64x64")
+        with pytest.raises(DesignError, match=f"the model has {kept}; use --sparsity 2:4"):
+            plan(load_model_card("gpt2-medium"), U280, engine, compression)

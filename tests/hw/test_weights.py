@@ -48,6 +48,8 @@ class TestSizes:
     def test_a_stream_without_compression_has_no_decoder(self) -> None:
         with pytest.raises(ValueError, match="needs no decoder"):
             WeightDecoder(WeightStream(lanes=8, stripe_bytes=32))
+        with pytest.raises(ValueError, match="keeps all weights has no positions"):
+            WeightDecoder(stream_shape(WeightFormat(4, 32), 8, 32), kept=True)
 
     @pytest.mark.parametrize(
         ("change", "message"),
