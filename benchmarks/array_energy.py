@@ -20,7 +20,7 @@ from generators.energy import Energy, energy
 from generators.gates import side_by_side
 from generators.liberty import Liberty
 from generators.netlist import Netlist, map_netlist
-from generators.weights import calibration_tokens, quantise_checkpoint
+from generators.weights import calibrate_checkpoint, calibration_tokens, quantise_checkpoint
 from hw.arrays import Engine
 from hwgen.evaluate import CALIBRATION
 from sim.calibrate import observe_ranges
@@ -103,7 +103,8 @@ def _operands() -> list[Operand]:
     card, folder = find_model("tiny-gpt2")
     assert folder is not None
     progress = SilentProgress()
-    quantised = quantise_checkpoint(folder, card, CALIBRATION, observe_ranges, progress)
+    given = calibrate_checkpoint(folder, card, CALIBRATION, observe_ranges, progress)
+    quantised = quantise_checkpoint(given, progress)
     tokens, _ = calibration_tokens(card, quantised.tokenizer, CALIBRATION)
     found: list[Operand] = []
     observe_operands(quantised.model, tokens, found.append, progress=progress.advance)

@@ -417,14 +417,15 @@ class Ranges:
 def save(model: QuantModel, path: Path) -> None:
     """Write a model into an uncompressed ``.npz``, one layer in memory at a time.
 
-    The same model gives the same bytes. ``model.json`` in the archive holds what is not an array.
+    The same model gives the same bytes. ``model.json`` in the archive holds what is not an array. Each
+    layer is asked for once, in order; scales may come with them.
     """
     facts: dict[str, Any] = {
         "version": _ARCHIVE_VERSION,
         "name": model.name,
         "format": model.format,
         "shape": {f.name: getattr(model.shape, f.name) for f in fields(model.shape)},
-        "scales": dict(model.scales),
+        "scales": {},
         "parts": {},
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -450,6 +451,7 @@ def save(model: QuantModel, path: Path) -> None:
             put(f"h.{i}", layer)
         put("ln_f", model.ln_f)
         put("head", model.head)
+        facts["scales"] = dict(model.scales)
         _put_bytes(archive, "model.json", json.dumps(facts, indent=1).encode())
 
 

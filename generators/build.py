@@ -19,7 +19,8 @@ from generators.files import check_out, new_folder
 
 if TYPE_CHECKING:
     from generators.compress import Compression
-    from generators.weights import ObserveRanges, Quantised
+    from generators.plan import Plan
+    from generators.weights import Calibrated, ObserveRanges
 
 __all__ = ["BuildRequest", "BuildResult", "Joins", "build"]
 
@@ -39,6 +40,7 @@ class BuildRequest:
     weights_from : a Hugging Face folder, or None for the model's own weights (if it has any)
     seed : of everything random
     compression : how weights are stored; int8 if None
+    budget : bits that a weight may take on average: so many matrices get better formats; None: none does
     """
 
     model: str
@@ -48,6 +50,7 @@ class BuildRequest:
     weights_from: Path | None = None
     seed: int = 0
     compression: Compression | None = None
+    budget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,10 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
     began = time.monotonic()
     (card, own), board = find_model(request.model), target.load(request.target)
     checkpoint = request.weights_from or own
+    if request.budget is not None and checkpoint is None:
+        raise DesignError(
+            f"a budget is spent by what a checkpoint gains, and {request.model} has none; give one by --weights-from"
+        )
     check_out(request.out)
     key = _fingerprint(request, card, checkpoint)
     if manifest.unchanged(request.out, key):
@@ -114,24 +121,32 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
         engine = parse_engine(request.engine) if request.engine else None
     except ValueError as error:
         raise DesignError(str(error)) from None
-    with progress.step("plan") as step:
-        if engine is None:
-            planned = best_plan(card, board, request.compression)
-        else:
-            planned = plan(card, board, engine, request.compression)
-        c = planned.config
-        step.detail = f"{c.engine_name}, {c.ports} ports, chunk {c.chunk}"
-    quantised: Quantised | None = None
+
+    def shaped(asked: Compression | None) -> Plan:
+        with progress.step("plan") as step:
+            found = plan(card, board, engine, asked) if engine else best_plan(card, board, asked)
+            c = found.config
+            step.detail = f"{c.engine_name}, {c.ports} ports, chunk {c.chunk}"
+        return found
+
+    planned = shaped(request.compression)
+    given: Calibrated | None = None
     if checkpoint is not None:
-        quantised = weights.quantise_checkpoint(
-            checkpoint, card, CALIBRATION, joins.observe_ranges, progress, request.seed,
-            compression=planned.compression,
-        )  # fmt: skip
-    calibration = None if quantised is None else quantised.calibration
+        given = weights.calibrate_checkpoint(
+            checkpoint, card, CALIBRATION, joins.observe_ranges, progress, request.seed
+        )
+        if request.budget is not None and request.compression is not None:
+            planned = shaped(
+                weights.within_budget(given, request.compression, request.budget, progress)
+            )
+    calibration = None if given is None else given.calibration
     with new_folder(request.out) as folder:
-        design.write_design(folder, card, board, planned, progress, calibration)
-        if quantised is not None:
+        if given is not None:
+            quantised = weights.quantise_checkpoint(
+                given, progress, planned.compression, folder / "quantised.npz"
+            )
             weights.write_weights(folder, quantised, planned.memory, progress)
+        design.write_design(folder, card, board, planned, progress, calibration)
         with progress.step("report"):
             for name, content in joins.simulation_package(folder).items():
                 _write(folder / "sim" / name, content)
@@ -166,6 +181,7 @@ def _fingerprint(request: BuildRequest, card: ModelCard, checkpoint: Path | None
         "model": card.model_dump(mode="json"), "target": request.target, "engine": request.engine,
         "seed": request.seed,
         "compression": None if request.compression is None else request.compression.to_dict(),
+        "budget": request.budget,
     }  # fmt: skip
     return manifest.fingerprint(inputs, files)
 

@@ -65,8 +65,9 @@ def choose(
             {**_everywhere(sizes, form), **compression.tensors} if index else compression.tensors
         )
         model = quantise(
-            weights, card, ranges, compression=replace(compression, tensors=tensors), errors=found
-        )
+            weights, card, ranges, compression=replace(compression, tensors=tensors), errors=found,
+            lazy=True,
+        )  # fmt: skip
         sizes = {}
         for name, part in matrices(model):
             called = _named(name)

@@ -9,7 +9,7 @@ tensor, from what calibration saw.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -96,6 +96,7 @@ def quantise(
     *,
     compression: Compression | None = None,
     errors: dict[str, float] | None = None,
+    lazy: bool = False,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> QuantModel:
     """Quantise a float model: int8 activations, weights in the formats of ``compression``.
@@ -109,6 +110,8 @@ def quantise(
     compression : how weights are stored; int8, all of them, if None.
     errors : if given, gets for every matrix the error of its outputs over the calibration's sample, squared, as
         a part of the outputs squared.
+    lazy : layers are quantised when they are asked for, and only the last one stays in memory: for a
+        reader who takes each once. Scales and errors of a layer are there after it.
     progress : told how many layers are done, of how many.
 
     Raises
@@ -119,7 +122,7 @@ def quantise(
     """
     check_activation(card)
     chosen = options or QuantiseOptions(), compression or Compression()
-    return _Quantiser(weights, card, ranges, *chosen, errors).model(progress)
+    return _Quantiser(weights, card, ranges, *chosen, errors).model(progress, lazy)
 
 
 def check_activation(card: ModelCard) -> None:
@@ -147,20 +150,32 @@ class _Quantiser:
         stream = ["embed", *(f"h{i}.add_{n}" for i in range(card.layers) for n in (1, 2))]
         peak = max(ranges[name].peak for name in stream)
         rows = ("wte.weight", "wpe.weight") if card.position == "learned" else ("wte.weight",)
-        tables = max(float(np.abs(weights[t]).max()) for t in rows)
+        tables = max(_peak(weights[t]) for t in rows)
         residual = max(peak * options.headroom, tables) / 32767
         self.scales = {"residual": residual or 1.0}
 
-    def tensor(self, name: str) -> Floats:
-        return np.asarray(self.weights[name], np.float64)
+    def tensor(self, name: str) -> NDArray[np.floating[Any]]:
+        """As it is stored: whoever computes with a part of it makes that part double precision."""
+        return np.asarray(self.weights[name])
 
-    def model(self, progress: Callable[[int, int], object]) -> QuantModel:
-        card, residual = self.card, self.scales["residual"]
+    def rows(self, name: str) -> NDArray[np.int16]:
+        """A table of rows in steps of the residual stream."""
+        table = self.tensor(name)
+        found = np.empty(table.shape, np.int16)
+        for part in _parts(len(table), table.shape[1]):
+            found[part] = _int16(table[part].astype(np.float64) / self.scales["residual"])
+        return found
+
+    def model(self, progress: Callable[[int, int], object], lazy: bool) -> QuantModel:
+        card = self.card
         head = self.tensor("wte.weight" if card.tied_head else "lm_head.weight").T
-        layers = []
-        for i in range(card.layers):
-            layers.append(self.layer(i))
+
+        def make(i: int) -> QuantLayer:
+            layer = self.layer(i)
             progress(i + 1, card.layers)
+            return layer
+
+        layers = LazyLayers(card.layers, make) if lazy else tuple(map(make, range(card.layers)))
         smooth = self.smooth("ln_f", head)
         ln_f = self.norm("ln_f", smooth)
         out = self.ranges["lm_head"].peak * self.options.headroom / 32767 or 1.0
@@ -168,14 +183,14 @@ class _Quantiser:
         return QuantModel(
             name=card.name,
             shape=ModelShape.of(card),
-            layers=tuple(layers),
+            layers=layers,
             ln_f=ln_f,
-            head=self.linear("lm_head", "ln_f", head, 0.0, out, smooth),
-            wte=_int16(self.tensor("wte.weight") / residual),
+            head=self.linear("lm_head", "ln_f", head, np.zeros(1), out, smooth),
+            wte=self.rows("wte.weight"),
             wpe=(
                 rotary_angles(card.context, card.head_size, card.rope_theta)
                 if card.position == "rotary"
-                else _int16(self.tensor("wpe.weight") / residual)
+                else self.rows("wpe.weight")
             ),
             scales=self.scales,
         )
@@ -185,7 +200,7 @@ class _Quantiser:
         rotary = card.position == "rotary"
         w = {name: self.tensor(f"{h}.{name}.weight") for name in ("k", "v", "q")}
         b = {name: self.bias(f"{h}.{name}") for name in w}
-        smooth_1 = self.smooth(f"{h}.ln_1", np.concatenate([w["q"], w["k"], w["v"]], axis=1))
+        smooth_1 = self.smooth(f"{h}.ln_1", w["q"], w["k"], w["v"])
         ln_1 = self.norm(f"{h}.ln_1", smooth_1)
         for name in ("k", "v", "q", "context"):
             seen = f"{h}.{name}_rotary" if rotary and name in "kq" else f"{h}.{name}"
@@ -217,7 +232,7 @@ class _Quantiser:
         out = self.scales[f"{h}.act"]
         names = ("fc1", "up") if self.card.gated else ("fc1",)
         w = {name: self.tensor(f"{h}.{name}.weight") for name in names}
-        smooth = self.smooth(f"{h}.ln_2", np.concatenate(list(w.values()), axis=1))
+        smooth = self.smooth(f"{h}.ln_2", *w.values())
         steps = {"fc1": GATE_STEP}
         found: dict[str, Any] = {"ln_2": self.norm(f"{h}.ln_2", smooth)}
         if self.card.gated:
@@ -240,34 +255,44 @@ class _Quantiser:
         self,
         what: str,
         source: str,
-        weight: Floats,
-        bias: Floats | float,
+        weight: NDArray[np.floating[Any]],
+        bias: NDArray[np.floating[Any]],
         scale_out: float,
         smooth: Floats | float = 1.0,
     ) -> QuantLinear:
         """Quantise a linear layer [k, n] behind the tensor ``source``, which was divided by ``smooth``."""
         k, n = weight.shape
         smooth = np.broadcast_to(np.asarray(smooth, np.float64), (k,))
-        weight = weight * smooth[:, None]
         bias = np.broadcast_to(np.asarray(bias, np.float64), (n,))
-        scale_in, stream = self.scales[source], self.compression.stream
+        scale_in, form = self.scales[source], self.compression.of(what)
         least = _least_scale(what, k, bias, scale_in, scale_out)
-        form = self.compression.of(what)
         inputs = self.ranges[source].rows.reshape(-1, k) / smooth
-        if form == INT8 == stream:
-            scale = np.maximum(np.abs(weight).max(axis=0) / 127, least)
-            integers = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
-        else:
-            integers, scale = compress(
-                what, weight, form, self.compression.method, inputs, least,
-                limit=form.limit_in(stream),
-            )  # fmt: skip
+        integers, scale = np.empty((k, n), np.int8), np.empty(n)
+        error = whole = 0.0
+        for part in _parts(n, k):  # outputs know nothing of each other
+            wanted = weight[:, part].astype(np.float64) * smooth[:, None]
+            integers[:, part], scale[part] = self.rounded(what, wanted, form, inputs, least[part])
+            if self.errors is not None:
+                off = integers[:, part] * scale[part] - wanted
+                error += float(np.square(inputs @ off).sum())
+                whole += float(np.square(inputs @ wanted).sum())
         if self.errors is not None:
-            error, whole = inputs @ (integers * scale - weight), inputs @ weight
-            self.errors[what] = float(np.square(error).sum() / max(np.square(whole).sum(), 1e-30))
+            self.errors[what] = error / max(whole, 1e-30)
         return _linear(what, integers, scale, bias, scale_in, scale_out, form)
 
-    def bias(self, name: str) -> Floats:
+    def rounded(
+        self, what: str, weight: Floats, form: WeightFormat, inputs: Floats, least: Floats
+    ) -> tuple[NDArray[np.int8], Floats]:
+        """Integers and scales of outputs [k, n]."""
+        stream = self.compression.stream
+        if form == INT8 == stream:
+            scale = np.maximum(np.abs(weight).max(axis=0) / 127, least)
+            return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
+        return compress(
+            what, weight, form, self.compression.method, inputs, least, limit=form.limit_in(stream)
+        )
+
+    def bias(self, name: str) -> NDArray[np.floating[Any]]:
         return self.tensor(f"{name}.bias") if self.card.biases else np.zeros(1)
 
     def norm(self, name: str, smooth: Floats) -> QuantNorm:
@@ -276,18 +301,22 @@ class _Quantiser:
         factor = (1 / smooth).astype(np.float32)
         scale = self.scale(Observed(seen.maximum * factor, seen.rows * factor))
         self.scales[name] = scale
-        gamma = self.tensor(f"{name}.weight") / smooth / scale
+        gamma = self.tensor(f"{name}.weight").astype(np.float64) / smooth / scale
         centred = self.card.norm == "layernorm"
-        beta = self.tensor(f"{name}.bias") / smooth / scale if centred else np.zeros_like(gamma)
+        bias = self.tensor(f"{name}.bias").astype(np.float64) if centred else 0.0
+        beta = bias / smooth / scale if centred else np.zeros_like(gamma)
         return _norm(name, gamma, beta, self.card.norm_eps, self.scales["residual"])
 
-    def smooth(self, name: str, behind: Floats) -> Floats:
-        """By how much to divide each feature of a norm, [d]; ``behind`` is its reader, [d, n]."""
+    def smooth(self, name: str, *behind: NDArray[np.floating[Any]]) -> Floats:
+        """By how much to divide each feature of a norm, [d]; ``behind`` are its readers, [d, n] each."""
         alpha = self.options.smoothing
         outer = self.ranges[name].maximum.astype(np.float64)
-        inner = np.abs(behind).max(axis=1)
+        inner = np.zeros(outer.shape)
+        for reader in behind:
+            for part in _parts(*reader.shape):
+                inner[part] = np.maximum(inner[part], np.abs(reader[part]).max(axis=1))
         if alpha == 0 or not (outer > 0).all() or not (inner > 0).all():
-            return np.ones(behind.shape[0])
+            return np.ones(outer.shape)
         factor = outer**alpha / inner ** (1 - alpha)
         return factor / np.exp(np.log(factor).mean())
 
@@ -307,7 +336,22 @@ class _Quantiser:
         return float(candidates[int(np.argmin(errors))])
 
 
-def _adjacent(part: Floats, head_size: int) -> Floats:
+_PART = 1 << 24
+"""Most numbers of a matrix that are in double precision at a time, or a row or column of it."""
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    """``count`` rows or columns of ``size`` numbers in parts; pairs, which may share positions, stay together."""
+    step = max(2, _PART // size // 2 * 2)
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def _peak(table: NDArray[np.floating[Any]]) -> float:
+    return max(float(table.max()), -float(table.min()))
+
+
+def _adjacent(part: NDArray[np.floating[Any]], head_size: int) -> NDArray[np.floating[Any]]:
     """Outputs [..., n] of which feature ``i`` and ``i + half`` of every head become neighbours.
 
     Scores do not change with the order of a head's features; hardware turns neighbours.

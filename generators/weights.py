@@ -19,11 +19,12 @@ from designs.tokenizer import HuggingFaceTokenizer, Tokenizer, check_ids, tokeni
 from designs.transformer import weight_shapes
 from generators.compress import Compression
 from generators.image import write_image
+from generators.mixed import choose
 from generators.quantise import check_activation, quantise
 
 __all__ = [
-    "Calibration", "ObserveRanges", "Quantised", "calibration_tokens", "quantise_checkpoint",
-    "write_weights",
+    "Calibrated", "Calibration", "ObserveRanges", "Quantised", "calibrate_checkpoint", "calibration_tokens",
+    "quantise_checkpoint", "within_budget", "write_weights",
 ]  # fmt: skip
 
 CALIBRATION_MACS = 2048 * 355_000_000
@@ -78,6 +79,26 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """A checkpoint, and what its tensors hold over the text.
+
+    Attributes
+    ----------
+    card : the model
+    weights : float, by the Model's names; read when they are asked for
+    ranges : of its tensors
+    calibration : where they come from
+    tokenizer : what prompts are read with; None if they are token ids
+    """
+
+    card: ModelCard
+    weights: Mapping[str, NDArray[Any]]
+    ranges: Ranges
+    calibration: Calibration
+    tokenizer: Tokenizer | None
+
+
+@dataclass(frozen=True)
 class Quantised:
     """The integers of a build, and how they were found.
 
@@ -117,16 +138,15 @@ def calibration_tokens(
     return tokens, Calibration(source, len(tokens))
 
 
-def quantise_checkpoint(
+def calibrate_checkpoint(
     folder: Path,
     card: ModelCard,
     text: Path,
     observe: ObserveRanges,
     progress: Progress,
     seed: int = 0,
-    compression: Compression | None = None,
-) -> Quantised:
-    """Load, check, calibrate on ``text``, quantise.
+) -> Calibrated:
+    """Load, check, calibrate on ``text``.
 
     Parameters
     ----------
@@ -135,7 +155,6 @@ def quantise_checkpoint(
     text : to calibrate on, if there is a tokenizer; else random tokens from ``seed``
     observe : runs the float model
     progress : told of the steps
-    compression : how weights are stored; int8 if None
 
     Raises
     ------
@@ -150,22 +169,66 @@ def quantise_checkpoint(
         tokens, calibration = calibration_tokens(card, tokenizer, text, seed)
         step.detail = str(calibration)
         ranges = observe(weights, card, tokens, progress=progress.advance)
+    return Calibrated(card, weights, ranges, calibration, tokenizer)
+
+
+def within_budget(
+    given: Calibrated, compression: Compression, budget: float, progress: Progress
+) -> Compression:
+    """Formats of the matrices that gain most from better ones than the stream's (``generators.mixed``).
+
+    Parameters
+    ----------
+    budget : bits that a weight may take on average
+
+    Raises
+    ------
+    DesignError
+        If the stream alone takes more.
+    """
+    with progress.step("budget", f"{budget:g} bits a weight") as step:
+        found = choose(
+            given.weights, given.card, given.ranges, compression, budget, progress=progress.advance
+        )
+        step.detail = found.formats()
+    return found
+
+
+def quantise_checkpoint(
+    given: Calibrated,
+    progress: Progress,
+    compression: Compression | None = None,
+    store: Path | None = None,
+) -> Quantised:
+    """Quantise what was calibrated.
+
+    Parameters
+    ----------
+    compression : how weights are stored; int8 if None
+    store : file (``.npz``) that the integers go to, and the model reads them from: one layer is in memory at
+        a time. All of them are if None
+    """
     asked = compression or Compression()
     name = "int8 weights" if asked == Compression() else f"weights {asked}"
     with progress.step("quantise", f"{name}, int8 activations"):
-        model = quantise(weights, card, ranges, compression=asked, progress=progress.advance)
-    return Quantised(model, calibration, tokenizer)
+        model = quantise(
+            given.weights, given.card, given.ranges, compression=asked, lazy=store is not None,
+            progress=progress.advance,
+        )  # fmt: skip
+        if store is not None:
+            storage.save(model, store)
+            model = storage.load(store, keep=1)
+    return Quantised(model, given.calibration, given.tokenizer)
 
 
 def write_weights(
     folder: Path, quantised: Quantised, memory: MemoryMap, progress: Progress
 ) -> None:
-    """Write ``quantised.npz`` (what the golden model runs), ``weights.bin`` (the memory image).
+    """Write ``weights.bin``, the memory image.
 
     And ``tokenizer.json``, if prompts are read with a tokenizer that hwgen does not have itself.
     """
     with progress.step("weights", f"{memory.image_bytes / 1e6:.1f} MB"):
-        storage.save(quantised.model, folder / "quantised.npz")
         write_image(quantised.model, memory, folder / "weights.bin", progress=progress)
         if isinstance(quantised.tokenizer, HuggingFaceTokenizer):
             text = quantised.tokenizer.to_json()

@@ -114,6 +114,15 @@ Method = Annotated[
 ]
 
 
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        metavar="BITS",
+        help="Choose --tensors: matrices that gain most, to BITS a weight on average.",
+    ),
+]
+
+
 @app.callback()
 def _options(
     version: Annotated[
@@ -281,6 +290,7 @@ def build(
     share: Share = None,
     method: Method = None,
     tensors: Tensors = "",
+    budget: Budget = None,
     seed: Seed = 0,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -299,7 +309,8 @@ def build(
             engine=engine,
             weights_from=weights_from,
             seed=seed,
-            compression=_compression(weights, group, sparsity, share, method, tensors),
+            compression=_compression(weights, group, sparsity, share, method, tensors, budget),
+            budget=budget,
         ),
         console,
         joins(),
@@ -390,22 +401,14 @@ def perplexity(
     share: Share = None,
     method: Method = None,
     tensors: Tensors = "",
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            metavar="BITS",
-            help="Choose --tensors: matrices that gain most, to BITS a weight on average.",
-        ),
-    ] = None,
+    budget: Budget = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare the quantised model, and a compressed one, with the float one on a held-out text."""
     from hwgen.evaluate import perplexity as run
 
-    asked = _compression(weights, group, sparsity, share, method, tensors)
-    if budget is not None and asked is None:
-        raise DesignError("--budget is of --weights int4 and of --sparsity")
+    asked = _compression(weights, group, sparsity, share, method, tensors, budget)
     found = run(
         model, console, weights_from=weights_from, text=text, compression=asked, budget=budget
     )
@@ -419,6 +422,7 @@ def _compression(
     share: int | None,
     method: str | None,
     tensors: str,
+    budget: float | None,
 ) -> Compression | None:
     """How weights are stored; None for plain int8."""
     from designs.weight_format import INT8, WeightFormat
@@ -428,8 +432,8 @@ def _compression(
     if method is not None and method not in METHODS:
         raise DesignError(catalogue.unknown("method", method, list(METHODS)))
     if form == INT8:
-        for option, value in (("--method", method), ("--tensors", tensors)):
-            if value:
+        for option, value in (("--method", method), ("--tensors", tensors), ("--budget", budget)):
+            if value not in (None, ""):
                 raise DesignError(f"{option} is of --weights int4 and of --sparsity")
         return None
     others = Compression.parse_tensors(tensors, form)

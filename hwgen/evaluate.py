@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from designs import catalogue
-from designs.checkpoint import Checkpoint, find_model
+from designs.checkpoint import find_model
 from designs.errors import DesignError
 from designs.progress import Progress
 from designs.tokenizer import Tokenizer, tokenizer_for
@@ -77,9 +77,7 @@ def perplexity(
         not fit the format.
     """
     from generators.compress import matrices, stored_bytes
-    from generators.mixed import choose
-    from generators.quantise import quantise
-    from generators.weights import calibration_tokens
+    from generators.weights import calibrate_checkpoint, quantise_checkpoint, within_budget
     from sim.calibrate import observe_ranges
     from sim.perplexity import compare_perplexity, golden_perplexity
 
@@ -90,27 +88,15 @@ def perplexity(
         raise DesignError(f"model {card.name} comes without a tokenizer, so it cannot read a text")
     tokens = _tokens(tokenizer, text or HELD_OUT)
     folder = _weights(model, folder)
-    with progress.step("load", str(folder)):
-        weights = Checkpoint.open(folder).weights(card)
-    known, calibration = calibration_tokens(card, tokenizer, CALIBRATION)
-    with progress.step("calibrate", str(calibration)):
-        ranges = observe_ranges(weights, card, known, progress=progress.advance)
-    with progress.step("quantise", "int8 weights, int8 activations"):
-        integers = quantise(weights, card, ranges, progress=progress.advance)
+    given = calibrate_checkpoint(folder, card, CALIBRATION, observe_ranges, progress)
+    integers = quantise_checkpoint(given, progress).model
     smaller = None
     if compression is not None:
         if budget is not None:
-            with progress.step("choose", f"{budget:g} bits a weight") as step:
-                compression = choose(
-                    weights, card, ranges, compression, budget, progress=progress.advance
-                )
-                step.detail = f"{len(compression.tensors)} matrices in better formats"
-        with progress.step("compress", str(compression)):
-            smaller = quantise(
-                weights, card, ranges, compression=compression, progress=progress.advance
-            )
+            compression = within_budget(given, compression, budget, progress)
+        smaller = quantise_checkpoint(given, progress, compression).model
     with progress.step("evaluate", f"{len(tokens):,} tokens"):
-        both = compare_perplexity(integers, weights, card, tokens, progress=progress.advance)
+        both = compare_perplexity(integers, given.weights, card, tokens, progress=progress.advance)
     count = sum(part.weight.size for _, part in matrices(integers))
     found = [
         Quality("float", both.reference, 4.0 * count),
@@ -175,13 +161,14 @@ def digit_statistics(
         If the model has no weights, or its checkpoint is faulty.
     """
     from generators.digit_statistics import tally, tally_weights
-    from generators.weights import calibration_tokens, quantise_checkpoint
+    from generators.weights import calibrate_checkpoint, calibration_tokens, quantise_checkpoint
     from sim.calibrate import observe_ranges
     from sim.operands import Operand, observe_operands
 
     card, own = find_model(model)
     folder = _weights(model, weights_from or own)
-    quantised = quantise_checkpoint(folder, card, CALIBRATION, observe_ranges, progress)
+    given = calibrate_checkpoint(folder, card, CALIBRATION, observe_ranges, progress)
+    quantised = quantise_checkpoint(given, progress)
     tokens, calibration = calibration_tokens(card, quantised.tokenizer, CALIBRATION)
     with progress.step("weights", "digits of every encoding"):
         weights = tally_weights(quantised.model, beat, progress.advance)

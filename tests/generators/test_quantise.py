@@ -185,6 +185,13 @@ class TestQuantise:
         assert not q.weight[:, 2].any()
         assert q.bias[2] == 0
 
+    def test_large_matrices_are_quantised_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        weights = random_weights()
+        ranges = calibrate(weights)
+        whole = quantise(weights, CARD, ranges)
+        monkeypatch.setattr("generators.quantise._PART", 100)  # 6 outputs of 16 inputs
+        assert quantise(weights, CARD, ranges) == whole
+
     def test_an_untied_head(self) -> None:
         card = CARD.model_copy(update={"tied_head": False})
         draw = np.random.default_rng(4)

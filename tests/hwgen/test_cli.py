@@ -126,6 +126,14 @@ class TestAskedWrongly:
                 ["synth", "x", "--flow", "asic", "--pdk", "sky130", "--period", "0"],
                 "--period 0 is not a list of ns such as 2.5,4",
             ),
+            (
+                ["build", "tiny-gpt2", "--target", "u280", "--budget", "5"],
+                "--budget is of --weights int4 and of --sparsity",
+            ),
+            (
+                ["build", "gpt2", "--target", "u280", "--weights", "int4", "--budget", "5"],
+                "gpt2 has none; give one by --weights-from",
+            ),
             (["perplexity", "tiny-gtp2"], "did you mean tiny-gpt2?"),
             (["perplexity", "gpt2"], "model gpt2 comes without a tokenizer"),
             (["perplexity", "tiny-gpt2", "--weights", "int5"], "weights are int8 or int4, not"),
@@ -274,6 +282,7 @@ class TestBuild:
             "weights_from": Path("w"),
             "seed": 0,
             "compression": None,
+            "budget": None,
         }
         assert seen[1]["out"] == tmp_path
         assert seen[1]["seed"] == 7
