@@ -1,0 +1,1 @@
+"""Grades the verification of any Verilog module: properties, proofs, mutants, a grade."""

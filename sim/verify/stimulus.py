@@ -1,0 +1,163 @@
+"""What the inputs of any design are driven with: random in phases, polite on streams, the same for a seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.verify.subject import Port, Subject
+
+__all__ = ["PICK", "Stimulus", "Stream", "draw_stimulus", "find_streams"]
+
+PICK = "hwgen_pick"
+"""The checker's input that says when a monitor begins to follow an element."""
+
+PHASE, RESET_CYCLES = 64, 3
+_VALID = re.compile(r"^(?P<head>.*?)(?P<word>valid|vld|tvalid)(?P<tail>(?:_[io])?)$", re.I)
+_SIDES = re.compile(r"^(?:[io]_)+|(?:_[io])+$")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Ports of a ready/valid stream; ``payload`` moves with ``valid``.
+
+    Parameters
+    ----------
+    into : whether elements enter the design.
+    """
+
+    valid: str
+    ready: str
+    payload: tuple[str, ...]
+    into: bool
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """Values of every input in every cycle; the reset is one of them.
+
+    Parameters
+    ----------
+    names : of the columns.
+    words : [cycles, words of 32 bits of all columns], uint32.
+    """
+
+    names: tuple[str, ...]
+    words: NDArray[np.uint32]
+
+    @property
+    def cycles(self) -> int:
+        return len(self.words)
+
+
+def _stem(name: str) -> str:
+    return _SIDES.sub("", name).lower()
+
+
+def find_streams(subject: Subject) -> tuple[Stream, ...]:
+    """Pairs of ports called valid and ready, and the ports named like them."""
+    return tuple(_streams(subject))
+
+
+def _streams(subject: Subject) -> Iterator[Stream]:
+    ports = {p.name: p for p in subject.ports}
+    stems = {_stem(name): name for name in ports}
+    for name, port in ports.items():
+        found = _VALID.match(_stem(name))
+        if found is None or port.width != 1:
+            continue
+        head = found["head"]
+        word = "ready" if "valid" in found["word"] else "rdy"
+        word = "t" + word if found["word"].startswith("t") else word
+        ready = stems.get(head + word) or stems.get(head + ("rdy" if word == "ready" else "ready"))
+        if ready is None or ports[ready].width != 1 or ports[ready].direction == port.direction:
+            continue
+        payload = tuple(
+            other for other, p in ports.items()
+            if other not in (name, ready) and p.direction == port.direction
+            and _stem(other).startswith(head) and (head or _is_data(other))
+            and _VALID.match(_stem(other)) is None and other not in (subject.clock, _reset(subject))
+        )  # fmt: skip
+        yield Stream(name, ready, payload, port.direction == "input")
+
+
+def _is_data(name: str) -> bool:
+    return re.search(r"data|payload|last|keep|strb|dat\b", name, re.I) is not None
+
+
+def _reset(subject: Subject) -> str | None:
+    return subject.reset.name if subject.reset else None
+
+
+def draw_stimulus(
+    subject: Subject, cycles: int, seed: int, directed: Sequence[Mapping[str, int]] = ()
+) -> Stimulus:
+    """Random inputs.
+
+    Every ``PHASE`` cycles each input gets another habit: how often a bit is high; whether a word is any
+    number, small, at its limits, held, or counting. The reset comes first and again in later phases.
+
+    Parameters
+    ----------
+    directed : inputs of the cycles after the first reset; what is not named is random.
+    """
+    random = np.random.default_rng(seed)
+    columns = [*subject.inputs, Port(PICK, 1, "input")]
+    values = {port.name: _column(port.width, cycles, random) for port in columns}
+    for cycle, row in enumerate(directed[: max(0, cycles - RESET_CYCLES)]):
+        for name, value in row.items():
+            values[name][RESET_CYCLES + cycle] = value
+    if subject.reset:
+        reset = _reset_column(cycles, random)
+        values[subject.reset.name] = reset if subject.reset.level else 1 - reset
+        columns.append(Port(subject.reset.name, 1, "input"))
+    words = [
+        (values[port.name] >> (32 * k) & 0xFFFFFFFF).astype(np.uint32)
+        for port in columns
+        for k in range(-(-port.width // 32))
+    ]
+    return Stimulus(tuple(port.name for port in columns), np.stack(words, axis=1))
+
+
+def _column(width: int, cycles: int, random: np.random.Generator) -> NDArray[np.object_]:
+    values = np.zeros(cycles, dtype=object)
+    full = (1 << width) - 1
+    for start in range(0, cycles, PHASE):
+        stop = min(cycles, start + PHASE)
+        count = stop - start
+        if width == 1:
+            share = random.choice(
+                [0.05, 0.25, 0.5, 0.75, 0.95, 1.0, 0.0], p=[0.15, 0.15, 0.25, 0.15, 0.15, 0.1, 0.05]
+            )
+            values[start:stop] = (random.random(count) < share).astype(int).astype(object)
+            continue
+        habit = random.choice(["any", "small", "limits", "held", "counting"], p=[.45, .2, .15, .1, .1])  # fmt: skip
+        words = [random.integers(0, 1 << 32, count, dtype=np.uint64).astype(object)
+                 for _ in range(-(-width // 32))]  # fmt: skip
+        drawn = (
+            sum((word << (32 * k) for k, word in enumerate(words)), np.zeros(count, object)) & full
+        )
+        if habit == "small":
+            drawn = drawn & min(full, 7)
+        elif habit == "limits":
+            limits = [0, 1, full, full - 1, full >> 1, (full >> 1) + 1]
+            drawn = np.array([limits[int(v) % len(limits)] for v in drawn], dtype=object)
+        elif habit == "held":
+            drawn = np.array([drawn[k - k % 8] for k in range(count)], dtype=object)
+        elif habit == "counting":
+            drawn = (drawn[0] + np.arange(count).astype(object)) & full
+        values[start:stop] = drawn
+    return values
+
+
+def _reset_column(cycles: int, random: np.random.Generator) -> NDArray[np.object_]:
+    reset = np.zeros(cycles, dtype=object)
+    reset[:RESET_CYCLES] = 1
+    for start in range(4 * PHASE, cycles - PHASE, 4 * PHASE):
+        at = start + int(random.integers(0, PHASE))
+        reset[at : at + int(random.integers(1, 3))] = 1
+    return reset
