@@ -17,7 +17,7 @@ from schedules.optimal.instance import (
     written,
 )
 from schedules.optimal.plan import Plan, links_of
-from schedules.optimal.rules import streams
+from schedules.optimal.rules import gates, held, streams
 
 __all__ = ["check_plan"]
 
@@ -55,6 +55,7 @@ def check_plan(instance: Instance, plan: Plan) -> None:
     _units(instance, plan)
     for edge in instance.edges:
         _edge(instance, plan, edge)
+    _gates(instance, plan)
     _homes(instance, plan, rooms)
     _spills(instance, plan, ports)
     for port, uses in ports.items():
@@ -165,6 +166,22 @@ def _edge(instance: Instance, plan: Plan, edge: Edge) -> None:
             raise ScheduleError(
                 f"Stream: {edge.source} ends at {source.end:,}, but {edge.to} takes {edge.tensor} so slowly that it "
                 f"is held up until {behind:,}"
+            )
+
+
+def _gates(instance: Instance, plan: Plan) -> None:
+    """Who streams to a task that streams on waits for all of them."""
+    streamed = {e: plan.place(e.tensor, e.to).place == "stream" for e in instance.edges}
+    opens = gates(instance, {r.task: r.start for r in plan.runs}, streamed)
+    for edge in instance.edges:
+        if not streamed[edge]:
+            continue
+        mode, run = plan.mode(instance, edge.source), plan.run(edge.source)
+        least = opens[edge.to] + held(instance, edge, mode)
+        if run.end < least:
+            raise ScheduleError(
+                f"Stream: {edge.source} ends at {run.end:,}, but what {edge.to} makes of {edge.tensor} is not taken "
+                f"before {opens[edge.to]:,}, so it is held up until {least:,}"
             )
 
 

@@ -15,7 +15,7 @@ from itertools import combinations, product
 from schedules.errors import ScheduleError
 from schedules.optimal.instance import Edge, Instance, Load, Mode, length, written
 from schedules.optimal.plan import LoadTime, Place, Plan, Run, links_of
-from schedules.optimal.rules import streams
+from schedules.optimal.rules import gates, held, streams
 
 __all__ = ["in_phases"]
 
@@ -162,10 +162,12 @@ class _Search:
             ]
             least[name] = max([begin + mode.cycles, *ends])
             loads += [LoadTime(name, index, times[index]) for index in sorted(times)]
+        opens = gates(instance, start, dict.fromkeys(streams_, True))
         for edge in streams_:  # the reader holds its producer up ...
             reader = modes[edge.to]
             behind = start[edge.to] + reader.cycles - edge.slack(reader.cycles)
-            least[edge.source] = max(least[edge.source], behind)
+            over = opens[edge.to] + held(instance, edge, modes[edge.source])
+            least[edge.source] = max(least[edge.source], behind, over)
         for name in names:  # ... and ends after it
             for edge in streams_:
                 if edge.to == name:

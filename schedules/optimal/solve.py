@@ -27,7 +27,7 @@ from schedules.optimal.instance import (
     written,
 )
 from schedules.optimal.plan import LoadTime, Place, Plan, Run
-from schedules.optimal.rules import streams
+from schedules.optimal.rules import held, streams
 
 __all__ = ["EFFORT", "Effort", "improve", "solve"]
 
@@ -101,6 +101,9 @@ class _Model:
         model = self.model
         self.start = {t.name: model.new_int_var(0, top, f"S {t.name}") for t in instance.tasks}
         self.end = {t.name: model.new_int_var(0, top, f"E {t.name}") for t in instance.tasks}
+        self.gate = {t.name: model.new_int_var(0, top, f"G {t.name}") for t in instance.tasks}
+        for name, gate in self.gate.items():
+            model.add(gate >= self.start[name])
         self.makespan = model.new_int_var(0, top, "makespan")
         self.in_mode: dict[tuple[str, str], Any] = {}
         self.on_unit: dict[tuple[str, str], Any] = {}
@@ -279,6 +282,12 @@ class _Model:
 
     def _stream(self, edge: Edge, y: Any) -> None:
         model, instance = self.model, self.instance
+        gate = self.gate[edge.to]
+        model.add(self.gate[edge.source] >= gate).only_enforce_if(y)
+        for mode in instance.task(edge.source).modes:
+            least = gate + held(instance, edge, mode)
+            z = self.in_mode[edge.source, mode.name]
+            model.add(self.end[edge.source] >= least).only_enforce_if([y, z])
         for mode in instance.task(edge.source).modes:
             z = self.in_mode[edge.source, mode.name]
             model.add(self.start[edge.to] >= self.start[edge.source] + mode.first).only_enforce_if(

@@ -7,6 +7,7 @@ from schedules.errors import ScheduleError
 from schedules.optimal.check import check_plan
 from schedules.optimal.instance import Edge, Instance, Load, Mode, length
 from schedules.optimal.plan import LoadTime, Place, Plan, Run, links_of
+from schedules.optimal.rules import held
 
 
 def shortest(instance: Instance, most: int) -> int | None:
@@ -130,9 +131,18 @@ def _ends(
         if place == "stream":
             reader = modes[edge.to]
             behind = starts[edge.to] + reader.cycles - edge.slack(reader.cycles)
-            ends[edge.source] = max(ends[edge.source], behind)
+            over = _gate(instance, places, starts, edge.to) + held(
+                instance, edge, modes[edge.source]
+            )
+            ends[edge.source] = max(ends[edge.source], behind, over)
     for name in instance.order:
         for edge in instance.edges_to(name):
             if places[edge] == "stream":
                 ends[name] = max(ends[name], ends[edge.source] + modes[name].last)
     return ends
+
+
+def _gate(instance: Instance, places: dict[Edge, str], starts: dict[str, int], name: str) -> int:
+    """When a task and all that it streams on to have started."""
+    after = [e.to for e in instance.edges_from(name) if places[e] == "stream"]
+    return max([starts[name], *(_gate(instance, places, starts, n) for n in after)])

@@ -10,7 +10,7 @@ from schedules.errors import ScheduleError
 from schedules.optimal.check import check_plan
 from schedules.optimal.downsets import in_phases
 from schedules.optimal.instance import Edge, Instance, Load, Mode, Port, Store, Task, Unit
-from schedules.optimal.plan import LoadTime, Plan
+from schedules.optimal.plan import LoadTime, Place, Plan, Run
 from schedules.optimal.solve import Effort, solve
 from tests.schedules.optimal.brute import shortest
 
@@ -226,3 +226,33 @@ def test_no_schedule_fits() -> None:
     tight = replace(PIPELINE, edges=edges, units=(Unit("c0", 600), Unit("c1", 500)))
     with pytest.raises(ScheduleError, match="1,200 bytes together, all scratchpads 1,100"):
         solve(tight, EFFORT)
+
+
+def test_a_stream_waits_for_the_end_of_its_chain() -> None:
+    """c runs on the unit of a: what b makes of a's stream cannot leave before a ends, so a would never end."""
+    row = ("stream", "onchip")
+    instance = Instance(
+        "chain", (Unit("u", 4000), Unit("s")), (),
+        (
+            Task("a", (Mode("a", ("u",), 1000, 10, makes="rows"),)),
+            Task("b", (Mode("b", ("s",), 100, 5, 5, takes="rows", makes="rows"),)),
+            Task("c", (Mode("c", ("u",), 1000, 10, 10, takes="rows"),)),
+        ),
+        (Edge("A", "a", "b", 1000, 10, 2, row), Edge("B", "b", "c", 1000, 10, 2, row)),
+        4,
+    )  # fmt: skip
+    plan = solve(instance, Effort(5))
+    check_plan(instance, plan)
+    places = [plan.place("A", "b").place, plan.place("B", "c").place]
+    assert plan.proven and places.count("stream") == 1 and plan.makespan > 2004
+    both = replace(
+        plan,
+        places=(Place("A", "b", "stream"), Place("B", "c", "stream")),
+        runs=(Run("a", "a", 0, 1000), Run("b", "b", 900, 1994), Run("c", "c", 1004, 2014)),
+        makespan=2014, links=9,
+    )  # fmt: skip
+    with pytest.raises(
+        ScheduleError,
+        match="what b makes of A is not taken before 1,004, so it is held up until 1,954",
+    ):
+        check_plan(instance, both)
