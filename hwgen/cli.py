@@ -704,6 +704,36 @@ def report(
         typer.launch(page.as_uri())
 
 
+# Memory that computes.
+
+pim = typer.Typer(help="Memory that computes: PIM channels, and a system around them.")
+app.add_typer(pim, name="pim", no_args_is_help=True)
+
+
+@pim.command("check")
+def pim_check(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="See docs/pim.md for its format.")],
+    limit: Annotated[int, typer.Option(min=1, help="Violations to show.")] = 20,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check a trace of DRAM and PIM commands: which line breaks which rule, by how many cycles."""
+    from sim.pim.trace import judge, parse
+
+    config, lines = parse(trace.read_text(encoding="utf-8"))
+    broken = list(judge(config, lines))
+    for violation in broken[:limit]:
+        console.say(str(violation))
+    if len(broken) > limit:
+        console.say(f"... and {len(broken) - limit:,} more")
+    last = max((line.cycle for line in lines), default=0)
+    console.say(
+        f"{len(lines):,} commands in {last:,} cycles of {config.timing.name}, "
+        f"{len(broken):,} violations"
+    )
+    raise typer.Exit(CHECK_FAILED if broken else OK)
+
+
 # From an exception to one line and an exit code.
 
 

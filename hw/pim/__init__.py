@@ -1,0 +1,1 @@
+"""Memory that computes: a channel of DRAM banks with multipliers beside a second row buffer."""

@@ -1,0 +1,1 @@
+"""A PIM channel in software: its rules, its controller, its simulation as RTL, and the system around it."""
