@@ -14,7 +14,7 @@ from sim.verify.expression import Apply, Constant, Expression, Signal, Slice
 from sim.verify.expression import past as make_past
 from sim.verify.properties import Monitor, Property, Temporal
 
-__all__ = ["MODULE", "Checker", "write_checker"]
+__all__ = ["MODULE", "Checker", "start_module", "write_checker"]
 
 MODULE = "hwgen_checker"
 
@@ -272,3 +272,14 @@ def _monitor(body: Monitor, index: int, writer: _Writer) -> list[str]:
         f"    | ({p}due & {p}token != {leaves}));",
         f"  assign met[{index}] = ~rst & ({p}passes | {p}due);",
     ]
+
+
+def start_module(edge: int) -> str:
+    """Verilog of what resets a design in a proof: in the first cycle, and ``again``."""
+    return (
+        "module hwgen_start(input clk, input again, output active);\n"
+        "  reg begun = 1'b0;\n"
+        f"  always @({'posedge' if edge else 'negedge'} clk) begun <= 1'b1;\n"
+        "  assign active = ~begun | again;\n"
+        "endmodule\n"
+    )

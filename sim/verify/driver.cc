@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <new>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -64,9 +65,11 @@ Config read_config(const char *path) {
   return config;
 }
 
+using Design = cxxrtl_design::p_hwgen__design;
+
 class Bench {
  public:
-  explicit Bench(const Config &config) : config_(config) { top_.debug_info(&items_, nullptr, ""); }
+  Bench() { top_.debug_info(&items_, nullptr, ""); }
 
   Item item(const std::string &name) {
     if (!items_.count(name)) {
@@ -81,12 +84,20 @@ class Bench {
     return {found.curr, found.width};
   }
 
-  void clear() { top_.reset(); }
-  void settle() { top_.step(); }
+  // As at power-up: its reset() would leave what has no initial value. Made anew in its old place,
+  // so that what items_ points to stays.
+  void clear() {
+    top_.~Design();
+    new (&top_) Design();
+  }
+  // The second step shows what an asynchronous reset changed in the first.
+  void settle() {
+    top_.step();
+    top_.step();
+  }
 
  private:
-  const Config &config_;
-  cxxrtl_design::p_hwgen__design top_;
+  Design top_;
   cxxrtl::debug_items items_;
 };
 
@@ -101,7 +112,7 @@ std::vector<Item> items(Bench &bench, const std::vector<std::string> &names) {
 int main(int argc, char **argv) {
   if (argc != 4) return 2;
   const Config config = read_config(argv[1]);
-  Bench bench(config);
+  Bench bench;
   const Item clock = bench.item(config.clock);
   const auto inputs = items(bench, config.inputs), compared = items(bench, config.compared);
   const auto watched = items(bench, config.watched);

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sim.verify.checker import Checker, write_checker
+from sim.verify.checker import Checker, start_module, write_checker
 from sim.verify.evaluate import AFTER_RESET, judge, random_trace
 from sim.verify.expression import Signal, nodes
 from sim.verify.properties import Monitor, Property
@@ -166,6 +166,7 @@ def _build(
     checker = write_checker(properties, subject.edge)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.v").write_text(checker.text)
+    (folder / "start.v").write_text(start_module(subject.edge))
     run_worker(
         attachment(subject, checker) | {
             "job": "formal", "stem": name, "checker": f"{name}.v", "formal": True,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sim.errors import ToolError
-from sim.verify.checker import Checker
+from sim.verify.checker import Checker, start_module
 from sim.verify.evaluate import Trace, Values
 from sim.verify.formal import attachment
 from sim.verify.stimulus import PICK, Stimulus, Stream
@@ -145,6 +145,7 @@ def build_simulator(
     }  # fmt: skip
     if checker is not None:
         (folder / "checker.v").write_text(checker.text)
+        (folder / "start.v").write_text(start_module(subject.edge))
         job |= attachment(subject, checker) | {
             "checker": "checker.v", "formal": False, "outputs": ["bad", "hit"],
         }  # fmt: skip

@@ -103,18 +103,19 @@ def draw_stimulus(
 
     Parameters
     ----------
-    directed : inputs of the cycles after the first reset; what is not named is random.
+    directed : inputs of the cycles after the first reset, the reset perhaps among them; what is not
+        named is random.
     """
     random = np.random.default_rng(seed)
     columns = [*subject.inputs, Port(PICK, 1, "input")]
     values = {port.name: _column(port.width, cycles, random) for port in columns}
-    for cycle, row in enumerate(directed[: max(0, cycles - RESET_CYCLES)]):
-        for name, value in row.items():
-            values[name][RESET_CYCLES + cycle] = value
     if subject.reset:
         reset = _reset_column(cycles, random)
         values[subject.reset.name] = reset if subject.reset.level else 1 - reset
         columns.append(Port(subject.reset.name, 1, "input"))
+    for cycle, row in enumerate(directed[: max(0, cycles - RESET_CYCLES)]):
+        for name, value in row.items():
+            values[name][RESET_CYCLES + cycle] = value
     words = [
         (values[port.name] >> (32 * k) & 0xFFFFFFFF).astype(np.uint32)
         for port in columns

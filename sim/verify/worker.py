@@ -62,7 +62,8 @@ def elaborate(job: dict[str, Any]) -> None:
     sets = "".join(f" -chparam {name} {value}" for name, value in job["parameters"])
     y.run(f"hierarchy -check {'-auto-top' if job['top'] is None else '-top ' + job['top']}{sets}")
     y.run("chformal -remove", "delete */t:$print", "proc", "opt_expr -keepdc", "opt_clean")
-    y.run("write_rtlil hierarchy.il", "write_json hierarchy.json")
+    y.run("design -push-copy", "opt_dff -nodffe", "opt_clean")
+    y.run("write_rtlil hierarchy.il", "write_json hierarchy.json", "design -pop")
     y.run("flatten", "opt_clean", "write_rtlil flat.il", "write_json flat.json")
     y.run("opt_expr", "opt_dff", "write_json resets.json")
 
@@ -124,41 +125,23 @@ def _attach(y: Yosys, job: dict[str, Any]) -> None:
     top.fixup_ports()
 
 
-_START = """module hwgen_start(input clk, input again, output active);
-  reg begun = 1'b0;
-  always @(EDGE clk) begun <= 1'b1;
-  assign active = ~begun | again;
-endmodule
-"""
-"""Reset in the first cycle, and again when the environment wishes."""
-
-
 def _add_checker(y: Yosys, job: dict[str, Any]) -> None:
-    edge = "posedge" if job["edge"] else "negedge"
-    Path("start.v").write_text(_START.replace("EDGE", edge))
     y.run(f"read_verilog {job['checker']} start.v", "proc hwgen_checker hwgen_start")
     _attach(y, job)
     y.run("flatten", "opt_clean")
 
 
-def _logic(y: Yosys, stem: str, initial: str, save: bool) -> None:
-    """Write a flat clocked design as ``stem.aig`` and ``stem.aim``; with ``save``, ``stem.il`` to replay it."""
-    y.run("memory_map -formal" if save else "memory_map", "opt_clean", "async2sync")
-    y.run("setundef -undriven -anyseq")
-    if save:
-        y.run(f"write_rtlil {stem}.il")
-    y.run(
-        f"formalff -clk2ff {initial}",
-        "opt_clean",
-        "wreduce t:$mul",
-        "opt -fast",
-        "dffunmap",
-        "techmap",
-        "setundef -anyseq",
-    )
-    y.run(
-        "opt_clean", "aigmap", f"write_aiger -I -zinit -no-startoffset -map {stem}.aim {stem}.aig"
-    )
+def _logic(y: Yosys, stem: str, *, zero: bool = False) -> None:
+    """Write a flat clocked design as ``stem.aig`` and ``stem.aim``, and ``stem.il`` to replay it.
+
+    What no ``initial`` sets begins as anything, or as ``zero``.
+    """
+    y.run("memory_map -formal", "opt_clean", "async2sync")
+    y.run("setundef -undriven -init -zero" if zero else "setundef -undriven -anyseq")
+    y.run(f"write_rtlil {stem}.il")
+    y.run(f"formalff -clk2ff{'' if zero else ' -ff2anyinit'}", "opt_clean", "wreduce t:$mul")
+    y.run("opt -fast", "dffunmap", "techmap", "setundef -anyseq", "opt_clean", "aigmap")
+    y.run(f"write_aiger -I -zinit -no-startoffset -map {stem}.aim {stem}.aig")
 
 
 def formal(job: dict[str, Any]) -> None:
@@ -166,7 +149,7 @@ def formal(job: dict[str, Any]) -> None:
     y = Yosys()
     y.run("read_rtlil " + job["design"])
     _add_checker(y, job)
-    _logic(y, job["stem"], "-ff2anyinit", True)
+    _logic(y, job["stem"])
 
 
 def free(job: dict[str, Any]) -> None:
@@ -180,7 +163,7 @@ def free(job: dict[str, Any]) -> None:
             top.connect(ys.SigSpec(wire), ys.SigSpec(ys.State.S0, 1))
         wire.port_output = wire.name.str() == "\\" + job["output"]
     top.fixup_ports()
-    _logic(y, job["stem"], "-ff2anyinit", True)
+    _logic(y, job["stem"])
 
 
 def replay(job: dict[str, Any]) -> None:
@@ -214,7 +197,147 @@ def cxxrtl(job: dict[str, Any]) -> None:
     y.run(f"write_cxxrtl -noproc {job['output']}")
 
 
-JOBS = {"elaborate": elaborate, "formal": formal, "free": free, "replay": replay, "cxxrtl": cxxrtl}
+# ---- Mutants ---------------------------------------------------------------------------------------
+
+
+class _Mutator:
+    """Puts mutants into one module; ``hwgen_mutant`` selects which is there."""
+
+    def __init__(self, module: Any, select: Any) -> None:
+        self.module, self.select = module, ys.SigSpec(select)
+        self.outputs: dict[tuple[str, str], tuple[Any, Any]] = {}
+        self.count = 0
+
+    def new(self) -> Any:
+        self.count += 1
+        return _id(f"$hwgen${self.count}")
+
+    def apply(self, number: int, cell: Any, action: str, arguments: list[Any]) -> None:
+        number_bits = ys.SigSpec(ys.Const(number, self.select.size()))
+        chosen = self.module.Eq(self.new(), self.select, number_bits)
+        getattr(self, f"_{action}")(cell, chosen, *arguments)
+
+    def _type(self, cell: Any, chosen: Any, other: str) -> None:
+        self._replace_output(cell, "\\Y", chosen, self._copy(cell, other))
+
+    def _swap(self, cell: Any, chosen: Any) -> None:
+        self._replace_output(cell, "\\Y", chosen, self._copy(cell, cell.type.str(), swapped=True))
+
+    def _copy(self, cell: Any, kind: str, *, swapped: bool = False) -> Any:
+        """The output of such a cell with the same inputs."""
+        other = self.module.addCell(self.new(), _id(kind))
+        exchange: dict[str, str] = {"A": "B", "B": "A"} if swapped else {}
+        for name, value in cell.parameters.items():
+            head, _, tail = str(name.str())[1:].partition("_")
+            other.setParam(
+                _id("\\" + exchange.get(head, head) + ("_" + tail if tail else "")), value
+            )
+        for port in ("A", "B"):
+            if cell.hasPort(_id("\\" + port)):
+                other.setPort(_id("\\" + exchange.get(port, port)), cell.getPort(_id("\\" + port)))
+        result = ys.SigSpec(self.module.addWire(self.new(), cell.getPort(_id("\\Y")).size()))
+        other.setPort(_id("\\Y"), result)
+        return result
+
+    def _increment(self, cell: Any, chosen: Any) -> None:
+        now = self._output(cell, "\\Y")
+        more = self.module.addWire(self.new(), now.size())
+        self.module.addAdd(self.new(), now, ys.SigSpec(ys.Const(1, now.size())), ys.SigSpec(more))
+        self._replace_output(cell, "\\Y", chosen, ys.SigSpec(more))
+
+    def _xor(self, cell: Any, chosen: Any, port: str, mask: int) -> None:
+        now = cell.getPort(_id("\\" + port))
+        other = self.module.Xor(self.new(), now, _constant(mask, now.size()))
+        cell.setPort(_id("\\" + port), self.module.Mux(self.new(), now, other, chosen))
+
+    def _force(self, cell: Any, chosen: Any, port: str, mask: int, value: int) -> None:
+        now = cell.getPort(_id("\\" + port))
+        other = self._forced(now, mask, value)
+        cell.setPort(_id("\\" + port), self.module.Mux(self.new(), now, other, chosen))
+
+    def _force_output(self, cell: Any, chosen: Any, port: str, mask: int, value: int) -> None:
+        now = self._output(cell, "\\" + port)
+        self._replace_output(cell, "\\" + port, chosen, self._forced(now, mask, value))
+
+    def _forced(self, signal: Any, mask: int, value: int) -> Any:
+        size = signal.size()
+        kept = self.module.And(self.new(), signal, _constant(~mask & ((1 << size) - 1), size))
+        return self.module.Or(self.new(), kept, _constant(value, size))
+
+    def _output(self, cell: Any, port: str) -> Any:
+        """What the cell gives now, mutants included; what it drove is driven at the end."""
+        key = (cell.name.str(), port)
+        if key not in self.outputs:
+            drives = cell.getPort(_id(port))
+            own = ys.SigSpec(self.module.addWire(self.new(), drives.size()))
+            cell.setPort(_id(port), own)
+            self.outputs[key] = (drives, own)
+        return self.outputs[key][1]
+
+    def _replace_output(self, cell: Any, port: str, chosen: Any, other: Any) -> None:
+        now = self._output(cell, port)
+        drives = self.outputs[cell.name.str(), port][0]
+        self.outputs[cell.name.str(), port] = (
+            drives, self.module.Mux(self.new(), now, other, chosen)
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        for drives, now in self.outputs.values():
+            self.module.connect(drives, now)
+
+
+def _constant(value: int, width: int) -> Any:
+    return ys.SigSpec(ys.Const.from_string(f"{value:0{width}b}"))
+
+
+def _public(name: str) -> Any:
+    """yosys's name of what its JSON calls so."""
+    return _id(name if name.startswith("$") else "\\" + name)
+
+
+def mutate(job: dict[str, Any]) -> None:
+    """All mutants in one flat netlist."""
+    y = Yosys()
+    y.run("read_rtlil " + job["design"])
+    modules = {module.name.str(): module for module in y.design.modules_.values()}
+    selects = {}
+    for name, module in modules.items():
+        wire = module.addWire(_id("\\hwgen_mutant"), 16)
+        wire.port_input = True
+        selects[name] = wire
+    mutators = {name: _Mutator(module, selects[name]) for name, module in modules.items()}
+    for number, module, cells, action, *arguments in job["mutants"]:
+        name = _public(module).str()
+        for cell in cells:
+            mutators[name].apply(number, modules[name].cell(_public(cell)), action, arguments)
+    for name, module in modules.items():
+        mutators[name].finish()
+        for cell in list(module.cells_.values()):
+            if cell.type.str() in modules:
+                cell.setPort(_id("\\hwgen_mutant"), ys.SigSpec(selects[name]))
+        module.fixup_ports()
+    y.run("check -assert", "flatten", "opt_clean", f"write_rtlil {job['output']}")
+
+
+def miters(job: dict[str, Any]) -> None:
+    """For each mutant an AIG whose output is 1 where its outputs differ from the design's."""
+    y = Yosys()
+    y.run("read_rtlil " + job["design"])
+    y.run(
+        f"rename {y.top.name.str()} hwgen_dut",
+        "setattr -mod -unset top hwgen_dut",
+        "design -save base",
+    )
+    for number in job["numbers"]:
+        y.run("design -load base", f"read_verilog -DMUTANT={number} {job['miter']} start.v")
+        y.run("hierarchy -top hwgen_miter", "proc", "flatten", "opt_clean", "opt_expr", "opt_clean")
+        _logic(y, f"miter{number}", zero=True)
+
+
+JOBS = {
+    "elaborate": elaborate, "formal": formal, "free": free, "replay": replay, "cxxrtl": cxxrtl,
+    "mutate": mutate, "miters": miters,
+}  # fmt: skip
 
 
 def main() -> None:
