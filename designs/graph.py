@@ -260,7 +260,7 @@ class GraphCard(BaseModel):
         given = self.inputs.get(tensor) or self.weights.get(tensor)
         if given is not None:
             return given
-        shape = self._made(tensor)
+        shape = self.made(tensor)
         for step in self.tasks[tensor].then:
             if step in ("upsample2", "maxpool2"):
                 if len(shape) != 3:
@@ -271,7 +271,7 @@ class GraphCard(BaseModel):
                 shape = (c, h * 2, w * 2) if step == "upsample2" else (c, h // 2, w // 2)
         return shape
 
-    def _made(self, name: str) -> tuple[int, ...]:
+    def made(self, name: str) -> tuple[int, ...]:
         """Shape of a task's result before what happens to it on its way."""
         task = self.tasks[name]
         shapes = [self.shape(t) for t in task.inputs]
@@ -312,12 +312,12 @@ class GraphCard(BaseModel):
         """A task as a product of matrices; None if it is none."""
         task = self.tasks[name]
         if task.op in ("matmul", "matmul_t"):
-            (m, k), n = _row(self.shape(task.inputs[0])), self._made(name)[1]
+            (m, k), n = _row(self.shape(task.inputs[0])), self.made(name)[1]
             return Product(m, k, n)
         if task.kernel is not None:
             o, kh, kw = task.kernel
             c, rows, _ = self.shape(task.inputs[0])
-            _, h, w = self._made(name)
+            _, h, w = self.made(name)
             top, step = task.borders[0], task.stride
             if task.op == "deconv":
                 return Product(

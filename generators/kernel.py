@@ -58,7 +58,7 @@ def core_sizes(card: GraphCard, policy: str) -> tuple[int, ...]:
         If there are more products than granules.
     """
     machine, work = card.machine, [p.macs for t in card.order if (p := card.product(t))]
-    if policy == "sequential":
+    if policy == "sequential" or not work:
         return (machine.granules,)
     if policy == "equal-cores":
         return (machine.granules // machine.cores,) * machine.cores

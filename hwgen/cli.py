@@ -11,7 +11,9 @@ import math
 import signal
 import sys
 import warnings
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -265,13 +267,46 @@ def doctor(verbose: Verbose = False) -> None:
 # What hwgen does.
 
 
+GraphTarget = Annotated[
+    str | None,
+    typer.Option("--target", "-t", help="Of an ONNX model: lanes and memory of this target."),
+]
+Lanes = Annotated[
+    str | None, typer.Option(metavar="TxRxO", help="Multipliers: tokens x reduce x outputs.")
+]
+Grow = Annotated[str | None, typer.Option(help="Cores share tokens or outputs.")]
+Cores = Annotated[int | None, typer.Option(help="Of --policy equal-cores.")]
+SpadBytes = Annotated[int | None, typer.Option(metavar="BYTES", help="All scratchpads together.")]
+BytesPerCycle = Annotated[
+    int | None, typer.Option(metavar="BYTES", help="Of the memory in a cycle.")
+]
+Dtype = Annotated[str | None, typer.Option(help="Of all tensors: i8 or i16.")]
+Dim = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=SIZE", help="A symbolic dimension of an ONNX model; 1 if not given."
+    ),
+]
+
+
+def _dtype(text: str | None) -> Literal["i8", "i16"] | None:
+    if text is not None and text not in ("i8", "i16"):
+        raise DesignError(f"--dtype must be i8 or i16, not {text}")
+    return text
+
+
 @app.command()
 def build(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A name of `hwgen list models`, or a HF folder."),
+        typer.Argument(
+            metavar="MODEL",
+            help="A name of `hwgen list models`, or a HF folder; with --backend hls a GRAPH of `hwgen schedule`.",
+        ),
     ],
-    target: Annotated[str, typer.Option("--target", "-t", help="See `hwgen list targets`.")],
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="See `hwgen list targets`.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder to write.  [default: build/MODEL-TARGET]"),
@@ -291,11 +326,40 @@ def build(
     method: Method = None,
     tensors: Tensors = "",
     budget: Budget = None,
+    backend: Annotated[str, typer.Option(help="verilog, or hls: C++ of a kernel.")] = "verilog",
+    style: Annotated[str, typer.Option(help="Of --backend hls: vitis or tapa.")] = "vitis",
+    policy: Annotated[
+        str, typer.Option("--policy", "-p", help="Of --backend hls: see `hwgen schedule`.")
+    ] = "optimal",
+    plan: Annotated[
+        Path | None, typer.Option(help="Of --backend hls: this plan.yaml instead.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="Of --backend hls: search for a plan so long.")
+    ] = 30.0,
+    lanes: Lanes = None,
+    grow: Grow = None,
+    cores: Cores = None,
+    spad_bytes: SpadBytes = None,
+    bytes_per_cycle: BytesPerCycle = None,
+    dtype: Dtype = None,
+    dim: Dim = None,
     seed: Seed = 0,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the accelerator of a model for a target: RTL, schedule, testbench, report."""
+    if backend == "hls":
+        options = MachineOptions(target, lanes, grow, cores, spad_bytes, bytes_per_cycle)
+        _build_hls(
+            model, out, options, weights_from, style=style, policy=policy, plan=plan, effort=(seconds, seed),
+            dtype=_dtype(dtype), dims=dim or (),
+        )  # fmt: skip
+        return
+    if backend != "verilog":
+        raise DesignError(catalogue.unknown("backend", backend, ["verilog", "hls"]))
+    if target is None:
+        raise DesignError("give --target, a name of `hwgen list targets`")
     from generators.build import BuildRequest
     from generators.build import build as run
     from hwgen.joins import joins
@@ -324,6 +388,34 @@ def build(
     console.say(result.summary)
 
 
+def _build_hls(
+    graph: str, out: Path | None, options: MachineOptions, weights_from: Path | None, *, style: str, policy: str,
+    plan: Path | None, effort: tuple[float, int], dtype: Literal["i8", "i16"] | None, dims: Iterable[str],
+) -> None:  # fmt: skip
+    from hwgen.graphs import open_graph
+    from hwgen.hls import HlsRequest
+    from hwgen.hls import build as run
+    from hwgen.kernels import load_parameters
+    from schedules.optimal.solve import Effort
+
+    is_card = not graph.endswith(
+        ".onnx"
+    )  # a card says its machine: the target is that of the scripts only
+    machine = replace(options, target=None) if is_card else options
+    card, parameters = open_graph(graph, machine, dtype=dtype, dims=dims)
+    if weights_from is not None:
+        parameters = load_parameters(weights_from)
+    console.say(
+        run(
+            HlsRequest(
+                card, parameters, out or Path("build") / f"{card.name}-hls", style, policy, plan, options.target,
+                effort[1], Effort(*effort),
+            ),
+            console,
+        )
+    )  # fmt: skip
+
+
 @app.command()
 def sim(
     out: Out,
@@ -347,7 +439,14 @@ def sim(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a build's RTL, and compare every result with the golden model."""
+    """Run a build's RTL, or its HLS C++, and compare every result with the golden model."""
+    from sim.hls import is_hls
+
+    if is_hls(out):
+        if prompt is not None or ids is not None or layers is not None or waves is not None:
+            raise DesignError(f"{out} is HLS C++: it takes no --prompt, --ids, --layers or --waves")
+        _simulate_hls(out)
+        return
     if layers is None and random:
         raise DesignError("--random needs --layers")
     if layers is not None and (prompt is not None or ids is not None):
@@ -375,6 +474,20 @@ def sim(
     show_simulation(console, result)
     if not result.identical:
         console.error(f"differs from the golden model: {result.mismatch}")
+        raise typer.Exit(CHECK_FAILED)
+    console.say(f"identical to the golden model ({result.values:,} values compared)")
+
+
+def _simulate_hls(out: Path) -> None:
+    from sim.hls import simulate
+
+    result = simulate(out, console)
+    for line in result.lines:
+        console.say(line)
+    if not result.identical:
+        console.error(
+            f"{out}: {result.wrong:,} of {result.values:,} values differ from the golden model"
+        )
         raise typer.Exit(CHECK_FAILED)
     console.say(f"identical to the golden model ({result.values:,} values compared)")
 
@@ -570,34 +683,6 @@ def _periods(text: str | None) -> list[float]:
     return periods
 
 
-GraphTarget = Annotated[
-    str | None,
-    typer.Option("--target", "-t", help="Of an ONNX model: lanes and memory of this target."),
-]
-Lanes = Annotated[
-    str | None, typer.Option(metavar="TxRxO", help="Multipliers: tokens x reduce x outputs.")
-]
-Grow = Annotated[str | None, typer.Option(help="Cores share tokens or outputs.")]
-Cores = Annotated[int | None, typer.Option(help="Of --policy equal-cores.")]
-SpadBytes = Annotated[int | None, typer.Option(metavar="BYTES", help="All scratchpads together.")]
-BytesPerCycle = Annotated[
-    int | None, typer.Option(metavar="BYTES", help="Of the memory in a cycle.")
-]
-Dtype = Annotated[str | None, typer.Option(help="Of all tensors: i8 or i16.")]
-Dim = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=SIZE", help="A symbolic dimension of an ONNX model; 1 if not given."
-    ),
-]
-
-
-def _dtype(text: str | None) -> Literal["i8", "i16"] | None:
-    if text is not None and text not in ("i8", "i16"):
-        raise DesignError(f"--dtype must be i8 or i16, not {text}")
-    return text
-
-
 @app.command()
 def schedule(
     graph: Annotated[
@@ -642,7 +727,7 @@ def schedule(
     options = MachineOptions(target, lanes, grow, cores, spad_bytes, bytes_per_cycle)
     card, _ = open_graph(graph, options, dtype=_dtype(dtype), dims=dim or ())
     if check is not None:
-        found = kernel.read_plan(check.read_text(encoding="utf-8"), card)
+        found = kernel.read_plan(check.read_text(encoding="utf-8", errors="replace"), card)
     else:
         with console.step("search") as step:
             found = kernel.schedule(card, policy, Effort(seconds, seed))

@@ -86,6 +86,13 @@ def examine() -> list[Tool]:
         _package("cocotb", "cocotb", "runs the testbench in OUT/sim"),
         _opensta(),
         _package(
+            "hls4ml",
+            "hls4ml",
+            "brings ap_int.h for `hwgen sim` of HLS C++",
+            remedy="pip install hls4ml, or set XILINX_HLS to an installed Vitis HLS",
+            required=False,
+        ),
+        _package(
             "torch",
             "PyTorch",
             "compares with Hugging Face in the tests",

@@ -211,3 +211,10 @@ def test_too_many_blocks() -> None:
 def test_shapes_of_memory() -> None:
     with pytest.raises(ValueError, match="w2 has 4,194,304 bytes, the memory 1,000,000"):
         card(machine=MLP.machine.model_dump() | {"memory_bytes": 1_000_000})
+
+
+def test_a_kernel_without_products() -> None:
+    """Whatever the policy, its lanes are idle."""
+    kernel = _image(op="map", then=["relu"], kernel=None)
+    made = [schedule(kernel, policy, EFFORT).plan.makespan for policy in POLICIES]
+    assert len(set(made)) == 1

@@ -1,0 +1,1 @@
+"""HLS C++ of kernels: the network of processes that plays a plan, and its files."""
