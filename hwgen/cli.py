@@ -359,7 +359,7 @@ def build(
     if backend != "verilog":
         raise DesignError(catalogue.unknown("backend", backend, ["verilog", "hls"]))
     if target is None:
-        raise DesignError("give --target, a name of `hwgen list targets`")
+        raise DesignError("Missing option '--target' (hwgen list targets)")
     from generators.build import BuildRequest
     from generators.build import build as run
     from hwgen.joins import joins

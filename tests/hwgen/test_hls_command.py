@@ -80,7 +80,7 @@ def test_what_is_missing(
             ["vae", "--backend", "hls", "--lanes", "2x8x1", "-p", "dataflow"],
             "needs at least 4 outputs",
         ),
-        (["tiny-gpt2"], "give --target"),
+        (["tiny-gpt2"], "Missing option '--target'"),
     ],
 )
 def test_mistakes(
