@@ -42,7 +42,7 @@ class MemoryMap:
     row_stripes, position_stripes : stripes of one row of wte, of wpe.
     kv_head_stripes, kv_layer_stripes : stripes from one head, one layer to the next in K and in V.
     total_stripes : end of the last region.
-    w_bits, w_group, w_n, w_m, w_share : format of the weight stream, a `WeightFormat`.
+    w_bits, w_group, w_n, w_m, w_share, w_block, w_keep : format of the weight stream, a `WeightFormat`.
     layer_ends : stripes up to the end of each layer's weight stream, if layers differ.
     """
 
@@ -75,6 +75,8 @@ class MemoryMap:
     w_n: int = 1
     w_m: int = 1
     w_share: int = 1
+    w_block: int = 0
+    w_keep: int = 100
     layer_ends: tuple[int, ...] = ()
 
     def stream_stripes(self, layers: int) -> int:
@@ -86,7 +88,9 @@ class MemoryMap:
     @property
     def weight_format(self) -> WeightFormat:
         """Format of the weight stream."""
-        return WeightFormat(self.w_bits, self.w_group, self.w_n, self.w_m, self.w_share)
+        return WeightFormat(
+            self.w_bits, self.w_group, self.w_n, self.w_m, self.w_share, self.w_block, self.w_keep
+        )
 
     @property
     def stripe_bytes(self) -> int:

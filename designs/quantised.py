@@ -34,7 +34,7 @@ FORMATS = {"w8a8": "int8 weights per output channel, int8 activations per tensor
 ACTIVATIONS = ("gelu", "relu", "silu")
 """Kinds of gated activation, the keys of ``sim.golden.ops.GATE_TABLE``."""
 
-_ARCHIVE_VERSION = 2
+_ARCHIVE_VERSION = 3
 
 
 class Dimensions(Protocol):

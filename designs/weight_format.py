@@ -5,7 +5,8 @@ which int8 matrices it can hold without loss (`WeightFormat.check`). With 4 bits
 ``w4 * factor``: ``w4`` from -7 to 7, and a factor of 1 to 16 for each output and ``group`` inputs
 (progressive group quantisation, Lin et al. 2024, arXiv 2405.04532, section 4.1). With N:M sparsity,
 of every M consecutive inputs of an output at most N are not zero; with ``share`` 2 they are the same
-ones for outputs ``2 * i`` and ``2 * i + 1``. ``docs/weight_format.md`` has the bytes.
+ones for outputs ``2 * i`` and ``2 * i + 1``. With block sparsity a matrix is cut into squares, and of each
+column of them so many percent are not zero: they alone are stored. ``docs/weight_format.md`` has the bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from designs.errors import DesignError
 
-__all__ = ["FACTORS", "GROUPS", "INT8", "SPARSITIES", "WeightFormat", "least_factors"]
+__all__ = ["BLOCKS", "FACTORS", "GROUPS", "INT8", "SPARSITIES", "WeightFormat", "least_factors"]
 
 FACTORS = 16
 """Factors of 4-bit weights are 1 to this, so that one takes 4 bits too."""
@@ -28,6 +29,10 @@ GROUPS = (32, 64, 128)
 
 SPARSITIES = ((2, 4), (1, 4), (2, 8), (4, 8), (8, 16))
 """Weights kept, of how many consecutive inputs."""
+
+
+BLOCKS = (8, 16, 32, 64, 128)
+"""Inputs and outputs of a block of weights that is stored or not."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class WeightFormat:
     group : inputs that share a factor, one of `GROUPS`; of 4 bits only, 0 for 8.
     n, m : at most ``n`` of ``m`` consecutive inputs are not zero, one of `SPARSITIES`; 1, 1 if all may be.
     share : outputs whose inputs that are not zero are the same ones, 1 or 2.
+    block : inputs, and outputs, of a block, one of `BLOCKS`; 0 if there are none.
+    keep : of the blocks of the same outputs at most so many percent, rounded up, are not zero; 100 without blocks.
 
     Raises
     ------
@@ -52,15 +59,14 @@ class WeightFormat:
     n: int = 1
     m: int = 1
     share: int = 1
+    block: int = 0
+    keep: int = 100
 
     def __post_init__(self) -> None:
         if self.bits not in (4, 8):
             raise DesignError(f"weights have 4 or 8 bits, not {self.bits}")
         if self.bits == 4 and self.group not in GROUPS:
-            raise DesignError(
-                f"a group must be {', '.join(map(str, GROUPS[:-1]))} or {GROUPS[-1]} inputs, "
-                f"not {self.group}"
-            )
+            raise DesignError(f"a group must be {_listed(GROUPS)} inputs, not {self.group}")
         if self.bits == 8 and self.group:
             raise DesignError("a group is of int4 weights: int8 weights have no factors")
         if self.n > self.m:
@@ -70,6 +76,12 @@ class WeightFormat:
         if (self.n, self.m) not in ((1, 1), *SPARSITIES):
             known = ", ".join(f"{n}:{m}" for n, m in SPARSITIES)
             raise DesignError(f"sparsity {self.n}:{self.m} is not known; known are dense, {known}")
+        if self.block not in (0, *BLOCKS):
+            raise DesignError(f"a block has {_listed(BLOCKS)} inputs and outputs, not {self.block}")
+        if not (1 <= self.keep <= 99 if self.block else self.keep == 100):
+            raise DesignError(
+                f"of blocks a part of 0.01 to 0.99 is kept, not {self.keep / 100:g}; all of them: dense"
+            )
         if self.share not in (1, 2) or (self.share == 2 and not self.sparse):
             raise DesignError(
                 f"1 or, if weights are sparse, 2 outputs share their inputs, not {self.share}"
@@ -97,12 +109,32 @@ class WeightFormat:
         bits = int(weights[3:])
         if group is None:
             group = 64 if bits == 4 else 0
-        if sparsity == "dense":
-            return cls(bits, group, share=share or 1)
-        found = re.fullmatch(r"(\d{1,3}):(\d{1,3})", sparsity)
-        if not found:
-            raise DesignError(f'sparsity is dense or like 2:4, not "{sparsity}"')
-        return cls(bits, group, int(found[1]), int(found[2]), share or 1)
+        n, m, block, keep = 1, 1, 0, 100
+        for part in [] if sparsity == "dense" else sparsity.split("+"):
+            if (found := re.fullmatch(r"(\d{1,3}):(\d{1,3})", part)) and m == 1:
+                n, m = int(found[1]), int(found[2])
+            elif (found := re.fullmatch(r"block(\d{1,3}):(0?\.\d{1,2})", part)) and not block:
+                block, keep = int(found[1]), round(100 * float(found[2]))
+            else:
+                raise DesignError(
+                    f'sparsity is dense, or like 2:4, block16:0.5 or 2:4+block16:0.5, not "{sparsity}"'
+                )
+        return cls(bits, group, n, m, share or 1, block, keep)
+
+    @property
+    def sparsity(self) -> str:
+        """What ``--sparsity`` takes for this format."""
+        parts = [f"{self.n}:{self.m}"] if self.sparse else []
+        parts += [f"block{self.block}:{self.keep / 100:g}"] if self.block else []
+        return "+".join(parts) or "dense"
+
+    def kept_blocks(self, k: int) -> int:
+        """Blocks of the same outputs that are not zero, at most; of ``k`` inputs."""
+        return max(1, -(-self.keep * (k // self.block) // 100))
+
+    def kept_inputs(self, k: int) -> int:
+        """Inputs of ``k`` that are in blocks which are kept."""
+        return self.kept_blocks(k) * self.block if self.block else k
 
     @property
     def sparse(self) -> bool:
@@ -149,7 +181,8 @@ class WeightFormat:
         lanes : of the engine; with fewer than the group a factor is stored more than once.
         """
         factors = 4 / min(self.group, lanes) if self.bits == 4 else 0.0
-        return self.bits * self.n / self.m + self.index_bits / self.m / self.share + factors
+        each = self.bits * self.n / self.m + self.index_bits / self.m / self.share + factors
+        return each * self.keep / 100
 
     def __str__(self) -> str:
         parts = [f"int{self.bits}"]
@@ -157,6 +190,8 @@ class WeightFormat:
             parts.append(f"g{self.group}")
         if self.sparse:
             parts.append(f"{self.n}:{self.m}" + ("/2" if self.share == 2 else ""))
+        if self.block:
+            parts.append(f"block{self.block}:{self.keep / 100:g}")
         return " ".join(parts)
 
     def check_reduction(self, what: str, k: int) -> None:
@@ -164,18 +199,22 @@ class WeightFormat:
         if self.group and k % self.group:
             raise DesignError(
                 f"{what} has {k} inputs: groups of {self.group} do not divide them; "
-                f"{_dividing(k, GROUPS)}"
+                f"{_dividing(k, GROUPS, 'int8')}"
             )
         if k % self.m:
             raise DesignError(
                 f"{what} has {k} inputs: {self.n}:{self.m} needs a multiple of {self.m}"
             )
+        if self.block and k % self.block:
+            raise DesignError(
+                f"{what} has {k} inputs: blocks of {self.block} do not divide them; "
+                f"{_dividing(k, BLOCKS, 'smaller blocks')}"
+            )
 
     def check(self, what: str, weight: NDArray[np.int8]) -> None:
         """Raise a DesignError, naming the first place, if int8 [k, n] cannot be stored without loss."""
         self.check_reduction(what, weight.shape[0])
-        if self.sparse:
-            self.check_sparsity(what, weight)
+        self.check_sparsity(what, weight)
         if self.bits == 4:
             factors = least_factors(weight, self.group)
             if not factors.all():
@@ -186,7 +225,11 @@ class WeightFormat:
                 )
 
     def check_sparsity(self, what: str, weight: NDArray[np.generic]) -> None:
-        """Raise a DesignError, naming row and block, if more than N of M weights are not zero."""
+        """Raise a DesignError, naming the place, if more weights or blocks are not zero than the format keeps."""
+        if self.block:
+            self._check_blocks(what, weight)
+        if not self.sparse:
+            return
         blocks = self.used(weight).reshape(-1, self.m, weight.shape[1]).sum(axis=1)
         over = blocks > self.n
         if over.any():
@@ -196,6 +239,29 @@ class WeightFormat:
                 f"{what} is not {self.n}:{self.m}: {rows}, block {block} (inputs {block * self.m} to "
                 f"{block * self.m + self.m - 1}), have {blocks[block, row]} weights that are not zero"
             )
+
+    def _check_blocks(self, what: str, weight: NDArray[np.generic]) -> None:
+        counts = (self.of_blocks(weight != 0) > 0).sum(axis=0)
+        most = self.kept_blocks(weight.shape[0])
+        if (counts > most).any():
+            column = int(np.argmax(counts > most))
+            raise DesignError(
+                f"{what} is not block{self.block}:{self.keep / 100:g}: rows {column * self.block} to "
+                f"{(column + 1) * self.block - 1} have {counts[column]} blocks that are not zero, of which "
+                f"{most} are kept"
+            )
+
+    def of_blocks(self, values: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Sums of [k, n] over blocks, float [k / block, n / block rounded up]."""
+        k, n = values.shape
+        columns = -(-n // self.block)
+        padded = np.zeros((k, columns * self.block))
+        padded[:, :n] = values
+        return padded.reshape(k // self.block, self.block, columns, self.block).sum(axis=(1, 3))
+
+    def in_blocks(self, kept: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
+        """Which weights are in blocks that are kept: bool [k / block, columns] as [k, n]."""
+        return kept.repeat(self.block, axis=0).repeat(self.block, axis=1)[:, :n]
 
     def used(self, weight: NDArray[np.generic]) -> NDArray[np.bool_]:
         """Which inputs an output, or one that it shares them with, uses; bool [k, n]."""
@@ -244,6 +310,10 @@ def _possible() -> NDArray[np.uint16]:
 _POSSIBLE = _possible()
 
 
-def _dividing(k: int, sizes: tuple[int, ...]) -> str:
+def _dividing(k: int, sizes: tuple[int, ...], otherwise: str) -> str:
     able = [str(size) for size in sizes if k % size == 0]
-    return f"use {' or '.join(able)}" if able else "use int8"
+    return f"use {' or '.join(able)}" if able else f"use {otherwise}"
+
+
+def _listed(sizes: tuple[int, ...]) -> str:
+    return f"{', '.join(map(str, sizes[:-1]))} or {sizes[-1]}"

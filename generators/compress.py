@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,16 @@ from designs.errors import DesignError
 from designs.quantised import QuantLinear, QuantModel
 from designs.weight_format import FACTORS, INT8, WeightFormat
 
-__all__ = ["LINEARS", "METHODS", "Compression", "compress", "matrices", "stored_bytes", "terms"]
+__all__ = [
+    "LINEARS",
+    "METHODS",
+    "Compression",
+    "compress",
+    "cost",
+    "matrices",
+    "stored_bytes",
+    "terms",
+]
 
 METHODS = {
     "gptq": "second order: later inputs make up for what is pruned and rounded",
@@ -123,7 +132,7 @@ class Compression:
                     f'--tensors takes parts like lm_head=int8, fc2=int4 or h3.q=int8:2:4, not "{part}"'
                 )
             group = stream.group or None if weights == "int4" else None
-            share = stream.share if sparsity else None
+            share = stream.share if re.match(r"\d", sparsity) else None
             found[name] = WeightFormat.parse(weights, group, sparsity or "dense", share)
             terms(found[name], stream, name)
         return found
@@ -138,7 +147,7 @@ class Compression:
         """What ``--tensors`` takes for the same matrices in other formats."""
         parts = []
         for name, form in self.tensors.items():
-            sparsity = f":{form.n}:{form.m}" if form.sparse else ""
+            sparsity = "" if form.sparsity == "dense" else f":{form.sparsity}"
             parts.append(f"{name}=int{form.bits}{sparsity}")
         return ",".join(parts)
 
@@ -155,12 +164,17 @@ def terms(form: WeightFormat, stream: WeightFormat, what: str = "a matrix") -> i
         If the stream cannot hold the format.
     """
     same = (form.n, form.m, form.share) == (stream.n, stream.m, stream.share)
-    if form.bits < stream.bits or not (same or not form.sparse):
+    if form.bits < stream.bits or not (same or not form.sparse) or form.block > stream.block:
         raise DesignError(
             f"{what} in {form} cannot travel in a stream of {stream}: there it has as many bits or "
-            "more, and is as sparse or dense"
+            "more, is as sparse or dense, and has blocks as large at most"
         )
     return form.bits // stream.bits * (1 if same else stream.m // stream.n)
+
+
+def cost(form: WeightFormat, stream: WeightFormat) -> float:
+    """Beats of a stream for one engine step of a matrix, those that are skipped left out."""
+    return terms(form, stream) * form.keep / 100
 
 
 def matrices(model: QuantModel) -> Iterator[tuple[str, QuantLinear]]:
@@ -174,8 +188,8 @@ def matrices(model: QuantModel) -> Iterator[tuple[str, QuantLinear]]:
 
 def stored_bytes(model: QuantModel, stream: WeightFormat = INT8) -> float:
     """Bytes of all matrices in a stream, with indices and factors."""
-    each = stream.bits_per_weight() / 8
-    return sum(p.weight.size * terms(p.format, stream) * each for _, p in matrices(model))
+    each = replace(stream, block=0, keep=100).bits_per_weight() / 8
+    return sum(p.weight.size * cost(p.format, stream) * each for _, p in matrices(model))
 
 
 def compress(
@@ -211,16 +225,20 @@ def compress(
     """
     fmt.check_reduction(what, weight.shape[0])
     limit = limit or fmt.limit
+    if method == "keep":
+        fmt.check_sparsity(what, weight)
     given = None  # zeros that a sparse checkpoint brings with it
     if fmt.sparse:
-        if method == "keep":
-            fmt.check_sparsity(what, weight)
         blocks = fmt.used(weight).reshape(-1, fmt.m, weight.shape[1])
         if (blocks.sum(axis=1) <= fmt.n).all():
             given = blocks.reshape(weight.shape)
     if method == "gptq":
         return _second_order(weight, fmt, inputs, least, limit, given)
     sizes = np.sqrt(np.square(inputs).sum(axis=0)) if method == "wanda" else np.ones(len(weight))
+    if fmt.block:
+        weight = np.where(
+            _kept_blocks(np.square(weight * sizes[:, None]), weight, fmt), weight, 0.0
+        )
     kept = _kept(np.abs(weight) * sizes[:, None], fmt) if given is None else given
     weight = np.where(kept, weight, 0.0)
     scale = np.maximum(np.abs(weight).max(axis=0) / limit, least)
@@ -243,6 +261,19 @@ def _kept(score: Floats, fmt: WeightFormat) -> NDArray[np.bool_]:
     kept = np.zeros(blocks.shape, np.bool_)
     np.put_along_axis(kept, order, True, axis=1)
     return kept.reshape(score.shape)
+
+
+def _kept_blocks(score: Floats, weight: Floats, fmt: WeightFormat) -> NDArray[np.bool_]:
+    """Which weights are in the blocks with the largest scores, of those with the same outputs; bool [k, n].
+
+    Where the checkpoint has so few blocks already, these are kept.
+    """
+    most = fmt.kept_blocks(len(weight))
+    used = fmt.of_blocks(weight != 0) > 0
+    order = np.argsort(-fmt.of_blocks(score), axis=0, kind="stable")[:most]
+    kept = np.zeros(used.shape, np.bool_)
+    np.put_along_axis(kept, order, True, axis=0)
+    return fmt.in_blocks(np.where(used.sum(axis=0) <= most, used, kept), weight.shape[1])
 
 
 class _Levels:
@@ -287,7 +318,10 @@ def _second_order(
     spread = _spread(inputs)
     ease = np.square(np.diagonal(spread))  # of making up for an error: it costs error**2 / ease
     weight = weight.copy()
-    kept = _kept(np.square(weight) / ease[:, None], fmt) if given is None else given
+    able = np.ones(weight.shape, np.bool_)
+    if fmt.block:
+        able = _kept_blocks(_worth_of_blocks(weight, spread, fmt), weight, fmt)
+    kept = able & (_kept(np.square(weight) * able / ease[:, None], fmt) if given is None else given)
     scale = np.maximum(np.abs(np.where(kept, weight, 0.0)).max(axis=0) / limit, least)
     levels = _Levels(fmt, scale, limit)
     rounded = np.zeros((k, n), np.int8)
@@ -297,7 +331,8 @@ def _second_order(
         for j in range(start, end):
             if fmt.sparse and given is None and j % fmt.m == 0:
                 block = slice(j, j + fmt.m)
-                kept[block] = _kept(np.square(weight[block]) / ease[block, None], fmt)
+                score = np.square(weight[block]) * able[block] / ease[block, None]
+                kept[block] = able[block] & _kept(score, fmt)
             if fmt.group and j % fmt.group == 0:
                 group = slice(j, j + fmt.group)
                 worth = np.where(kept[group], 1 / ease[group, None], 0.0)
@@ -308,6 +343,19 @@ def _second_order(
             errors[j - start] = error
         weight[end:] -= spread[start:end, end:].T @ errors
     return rounded, scale
+
+
+def _worth_of_blocks(weight: Floats, spread: Floats, fmt: WeightFormat) -> Floats:
+    """What is lost with the inputs of a block if all others make up for them; [k, n], equal within a block's inputs.
+
+    For the inputs ``b`` of an output ``w`` it is ``w[b] @ inv(C[b, b]) @ w[b]``; C is the inverse of the correlations.
+    """
+    worth = np.empty(weight.shape)
+    for start in range(0, len(weight), fmt.block):
+        rows = slice(start, start + fmt.block)
+        column = spread[: rows.stop, rows]
+        worth[rows] = (weight[rows] * np.linalg.solve(column.T @ column, weight[rows])).sum(axis=0)
+    return worth
 
 
 def _spread(inputs: Floats) -> Floats:

@@ -31,7 +31,16 @@ from designs.quantised import (
 )
 from designs.weight_format import INT8, WeightFormat
 from generators.compress import Compression, terms
-from generators.weight_stream import Beats, encode, interleave, raw, split, stream_shape
+from generators.weight_stream import (
+    Beats,
+    encode,
+    interleave,
+    kept_words,
+    raw,
+    split,
+    stream_shape,
+    words_as_bytes,
+)
 from hw.core.weights import WeightStream
 
 __all__ = [
@@ -52,7 +61,7 @@ PAGE = 4096
 
 CHANNEL_BYTES = 8
 CONSTANT_BYTES = 16
-_HEADER = np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("shift", "u1"), ("zero", "u1")])
+_HEADER = np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("shift", "u1"), ("words", "u1")])
 _SLAB_BYTES = 1 << 24
 
 Bytes = NDArray[np.uint8]
@@ -154,7 +163,12 @@ def phase_beats(
         leads = (WeightItem(phase, "header", header),) * lead
         form, group = asked.of(phase, layer), header_tiles(lanes)
         form.check_reduction(phase, k)
-        data = k // lanes * terms(form, asked.stream, phase)
+        data = form.kept_inputs(k) // lanes * terms(form, asked.stream, phase)
+        if asked.stream.block and k // lanes > 8 * lanes:
+            raise DesignError(
+                f"{phase} has {k} inputs: a header of {lanes} lanes says of {8 * lanes * lanes} at most which are in "
+                f"blocks that are kept; use more lanes, or no blocks"
+            )
         if group * data % row:
             raise DesignError(
                 f"{phase} has {k} inputs: in weights {asked.stream} headers come after {group * data} "
@@ -279,6 +293,8 @@ def memory_map(
         w_n=form.n,
         w_m=form.m,
         w_share=form.share,
+        w_block=form.block,
+        w_keep=form.keep,
         layer_ends=ends,
     )
     if capacity_per_port is not None and found.bytes_per_port > capacity_per_port:
@@ -394,8 +410,7 @@ def _stream(pieces: Iterable[Bytes | Beats], shape: WeightStream) -> Iterator[By
         yield from interleave(beats, shape)
         return
     for piece in pieces:
-        assert isinstance(piece, np.ndarray)
-        yield piece
+        yield piece if isinstance(piece, np.ndarray) else piece.values.reshape(-1)
 
 
 def _pairs(gate: QuantLinear, up: QuantLinear, lanes: int) -> QuantLinear:
@@ -436,6 +451,9 @@ def _linear(part: QuantLinear, lanes: int, form: WeightFormat) -> Iterator[Bytes
     lead = _ceil(CHANNEL_BYTES, lanes) * lanes * lanes
     heads = header.view(np.uint8).reshape(groups, group * lanes * CHANNEL_BYTES)
     if form != INT8:
+        if form.block:
+            words = kept_words(part.weight, part.format, lanes)
+            header["words"].reshape(-1, lanes)[:tiles] = words_as_bytes(words, lanes)
         yield from _compressed(part, lanes, form, heads)
         return
     slab = max(1, _SLAB_BYTES // (lead + group * data))
@@ -469,6 +487,9 @@ def _compressed(
         if missing:
             weight = np.pad(weight, ((0, 0), (0, missing)))
         parts = [encode(t, form, shape, factor) for t, factor in split(weight, part.format, form)]
+        if form.block:
+            kept = kept_words(weight, part.format, lanes).reshape(-1)
+            parts = [of.only(kept) for of in parts]
         beats = Beats.alternate(parts)
         count += len(beats)
         yield beats

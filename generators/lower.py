@@ -283,7 +283,7 @@ def program(schedule: Schedule, config: CoreConfig) -> Program:
     last = max(k for k, p in enumerate(ordered) if p.section == loop)
     steps[last] = replace(steps[last], layer_end=True)
     first = min(k for k, p in enumerate(ordered) if p.section == loop)
-    if not config.stream.compressed:
+    if not config.stream.compressed and not config.w_masks:
         return Program(steps=tuple(steps), layer_start=first)
     layers = [
         (
@@ -299,6 +299,8 @@ def program(schedule: Schedule, config: CoreConfig) -> Program:
 def _streamed(steps: list[Step], config: CoreConfig, layer: int) -> list[Step]:
     """Steps that take beats of a compressed weight stream: tiles of terms, whole rows, and a whole period at the end.
 
+    Of a tile there are beats for the words that it has weights of.
+
     Raises
     ------
     ScheduleError
@@ -309,7 +311,7 @@ def _streamed(steps: list[Step], config: CoreConfig, layer: int) -> list[Step]:
         ends = index == len(steps) - 1
         if step.op == Op.MATMUL:
             terms = config.terms(step.name, layer)
-            words = terms * step.k_words
+            words = terms * config.words(step.name, layer, step.k_words)
             headers = -(-step.n_tiles // config.header_tiles) + step.constant
             beats += row * headers + words * step.n_tiles
             pad = -beats % (config.stream.period_beats if ends else row)

@@ -111,6 +111,8 @@ def _measure(c: CoreConfig, board: TargetCard) -> Machine:
         stream_period=c.stream.period_beats,
         stream_side=c.stream.side_stripes,
         stream_terms=c.w_terms,
+        stream_words=c.w_words,
+        words_wait=int(c.w_masks),
         layers=c.layers,
     )
 

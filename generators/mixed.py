@@ -18,7 +18,7 @@ from designs.cards import ModelCard
 from designs.errors import DesignError
 from designs.quantised import Ranges
 from designs.weight_format import INT8, WeightFormat
-from generators.compress import Compression, matrices, terms
+from generators.compress import Compression, cost, matrices
 from generators.quantise import quantise
 
 __all__ = ["better_formats", "choose"]
@@ -27,9 +27,11 @@ __all__ = ["better_formats", "choose"]
 def better_formats(stream: WeightFormat) -> list[WeightFormat]:
     """What a matrix may have instead of the format of its stream, by the beats that it takes."""
     dense = WeightFormat(stream.bits, stream.group)
-    sparse = WeightFormat(8, n=stream.n, m=stream.m, share=stream.share)
-    found = {form: terms(form, stream) for form in (dense, sparse, INT8)}
-    return sorted((f for f, count in found.items() if count > 1), key=lambda f: found[f])
+    sparse = replace(stream, bits=8, group=0)
+    blocks = replace(dense, block=stream.block, keep=stream.keep)
+    found = {form: cost(form, stream) for form in (dense, sparse, blocks, INT8)}
+    least = cost(stream, stream)
+    return sorted((f for f, each in found.items() if each > least), key=lambda f: found[f])
 
 
 def choose(
@@ -76,8 +78,8 @@ def choose(
                 found[called] += found.pop(name)
         errors.append(found)
         progress(index + 1, len(forms))
-    each = stream.bits_per_weight()
-    beats = {name: size * terms(compression.of(name), stream) for name, size in sizes.items()}
+    each = stream.bits_per_weight() / cost(stream, stream)
+    beats = {name: size * cost(compression.of(name), stream) for name, size in sizes.items()}
     room = budget * sum(sizes.values()) / each - sum(beats.values())
     if room < 0:
         least = each * sum(beats.values()) / sum(sizes.values())
@@ -94,9 +96,9 @@ def choose(
         now = chosen.get(name, 0)
         steps = []
         for index in range(now + 1, len(forms)):
-            cost = sizes[name] * (terms(forms[index], stream) - terms(forms[now], stream))
-            if cost > 0:
-                steps.append(((errors[index][name] - errors[now][name]) / cost, name, index))
+            more = sizes[name] * (cost(forms[index], stream) - cost(forms[now], stream))
+            if more > 0:
+                steps.append(((errors[index][name] - errors[now][name]) / more, name, index))
         if steps and min(steps)[0] < 0:
             heapq.heappush(queue, min(steps))
 
@@ -106,9 +108,9 @@ def choose(
     while queue:
         _, name, index = heapq.heappop(queue)
         now = chosen.get(name, 0)
-        cost = sizes[name] * (terms(forms[index], stream) - terms(forms[now], stream))
-        if cost <= room:
-            room -= cost
+        more = sizes[name] * (cost(forms[index], stream) - cost(forms[now], stream))
+        if more <= room:
+            room -= more
             chosen[name] = index
             offer(name)
     picked = {name: forms[index] for name, index in chosen.items()}

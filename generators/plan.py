@@ -195,6 +195,13 @@ def _shapes(
         )
     legal = [n for n in LANES if not (card.head_size % n or card.width % n or card.ffn % n)]
     legal = [n for n in legal if not (card.head_size // n) & (card.head_size // n - 1)]
+    block = compression.stream.block
+    if block:
+        legal = [n for n in legal if block % n == 0]
+        if not legal:
+            raise DesignError(
+                f"blocks of {block} inputs are no whole engine steps of any shape that {card.name} can have"
+            )
     if not legal:
         raise DesignError(
             f"{card.name}: head size {card.head_size} must be a power of two times 8 lanes or more"
@@ -309,6 +316,11 @@ def _config(
     for name, found in compression.tensors.items():
         if name not in times:  # of one layer
             times[name] = terms(found, form, name)
+    kept = {}
+    if form.block:
+        for name in times:
+            k = card.ffn if name.endswith("fc2") else card.width
+            kept[name] = compression.of(name).kept_inputs(k) // lanes
     beats = max(
         n * (card.ffn if name.endswith("fc2") else card.width) // lanes for name, n in times.items()
     )
@@ -340,7 +352,7 @@ def _config(
             w_bits=stream.bits, w_group=stream.group, w_n=stream.n, w_m=stream.m, w_share=stream.share,
             w_position_bits=stream.position_bits,
             w_terms=tuple((name, n) for name, n in times.items() if n > 1 or "." in name),
-            layer_ends=memory.layer_ends,
+            w_masks=form.block > 0, w_words=tuple(kept.items()), layer_ends=memory.layer_ends,
         )  # fmt: skip
 
     longest_pass = min(CHUNK, -(-card.context // tokens) * tokens)

@@ -269,7 +269,7 @@ class _Quantiser:
         inputs = self.ranges[source].rows.reshape(-1, k) / smooth
         integers, scale = np.empty((k, n), np.int8), np.empty(n)
         error = whole = 0.0
-        for part in _parts(n, k):  # outputs know nothing of each other
+        for part in _parts(n, k, max(2, form.block)):  # outputs know nothing of each other
             wanted = weight[:, part].astype(np.float64) * smooth[:, None]
             integers[:, part], scale[part] = self.rounded(what, wanted, form, inputs, least[part])
             if self.errors is not None:
@@ -340,9 +340,9 @@ _PART = 1 << 24
 """Most numbers of a matrix that are in double precision at a time, or a row or column of it."""
 
 
-def _parts(count: int, size: int) -> Iterator[slice]:
-    """``count`` rows or columns of ``size`` numbers in parts; pairs, which may share positions, stay together."""
-    step = max(2, _PART // size // 2 * 2)
+def _parts(count: int, size: int, unit: int = 1) -> Iterator[slice]:
+    """``count`` rows or columns of ``size`` numbers in parts; ``unit`` of them stay together."""
+    step = max(unit, _PART // size // unit * unit)
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
 
@@ -610,6 +610,9 @@ def _random_weight(
     else:
         factor = draw.integers(1, FACTORS + 1, (k // form.group, n), np.int8)
         weight = draw.integers(-7, 8, (k, n), np.int8) * factor.repeat(form.group, axis=0)
+    if form.block:
+        score = draw.random((k // form.block, -(-n // form.block)), np.float32)
+        weight = weight * form.in_blocks(score.argsort(axis=0) < form.kept_blocks(k), n)
     if form.sparse:
         score = draw.random((k // form.m, form.m, -(-n // form.share)), np.float32)
         kept = score.argsort(axis=1) < form.n

@@ -464,7 +464,8 @@ class _Speed:
 
     def _point(self, passes: Sequence[Pass]) -> Point:
         cycles = sum(self._played(p).cycles for p in passes)
-        macs = sum(self._schedule.problem.macs(p.tokens, p.past, answer=p.answer) for p in passes)
+        phases = tuple(self._phases(passes))
+        macs = sum(phase.macs for phase in phases)
         needed = sum(self._needed(p) for p in passes)
         tokens = sum(p.tokens for p in passes)
         traffic = self._traffic(passes)
@@ -486,7 +487,7 @@ class _Speed:
             roofline_fraction=_round(max(compute, memory) / cycles),
             lanes_busy=_round(macs / self.lanes / cycles),
             bandwidth_used=_round(traffic.total / self.bytes_per_cycle / cycles),
-            phases=tuple(self._phases(passes)),
+            phases=phases,
         )
 
     def _phases(self, passes: Sequence[Pass]) -> Iterator[PhaseFacts]:
@@ -621,7 +622,9 @@ def needed_weight_bytes(c: CoreConfig, answer: bool) -> int:
     """Weights as they are stored, and 8 bytes for each output channel, and the parameters of norms."""
 
     def stored(name: str, k: int, n: int, layer: int = 0) -> int:
-        return -(-k * n * c.terms(name, layer) * c.stream.beat_bytes // c.stream.row_bytes)
+        words = c.words(name, layer, k // c.lanes)
+        weights = words * c.lanes * n * c.terms(name, layer)
+        return -(-weights * c.stream.beat_bytes // c.stream.row_bytes)
 
     sizes = dict.fromkeys(("k", "v"), (c.width, c.width // c.shared))
     sizes |= dict.fromkeys(("q", "proj"), (c.width, c.width))

@@ -3,7 +3,8 @@
 A matrix becomes **terms**: int8 matrices that a beat of the stream can hold and that add up to it. One
 term is the matrix itself, if its format is that of the stream; a matrix of 8 bits, or with all its
 weights, takes two or four in a stream of fewer (`split`). Each term becomes **beats** (`encode`), of
-which `interleave` makes periods. `parse` and `decode` go back.
+which `interleave` makes periods. `parse` and `decode` go back. Of a matrix in blocks `kept_words` says which
+beats are stored, `words_as_bytes` how the headers of its tiles say so; `words_from_bytes` and `place` go back.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from designs.errors import DesignError
-from designs.weight_format import WeightFormat, least_factors
+from designs.weight_format import BLOCKS, WeightFormat, least_factors
 from generators.compress import terms
 from hw.core.weights import WeightStream
 
 __all__ = [
-    "Beats", "decode", "encode", "interleave", "parse", "raw", "split", "stream_shape",
+    "Beats", "decode", "encode", "interleave", "kept_words", "parse", "place", "raw", "split", "stream_shape",
+    "words_as_bytes", "words_from_bytes",
 ]  # fmt: skip
 
 Bytes = NDArray[np.uint8]
@@ -50,6 +52,10 @@ class Beats:
         """Some of them."""
         return Beats(self.values[start:end], self.indices[start:end], self.factors[start:end])
 
+    def only(self, kept: NDArray[np.bool_]) -> Beats:
+        """Those that are kept."""
+        return Beats(self.values[kept], self.indices[kept], self.factors[kept])
+
     @classmethod
     def join(cls, parts: list[Beats]) -> Beats:
         """One after the other."""
@@ -71,8 +77,13 @@ def stream_shape(form: WeightFormat, lanes: int, stripe_bytes: int) -> WeightStr
     Raises
     ------
     DesignError
-        If the lanes are too few for it.
+        If the lanes are too few for it, or more than a block has.
     """
+    if form.block % lanes:
+        raise DesignError(
+            f"weights {form}: a block must be whole engine steps of {lanes} x {lanes} weights; "
+            f"use block{max(lanes, BLOCKS[0])}, or an engine of {form.block} lanes at most"
+        )
     try:
         return WeightStream(
             lanes=lanes, stripe_bytes=stripe_bytes, bits=form.bits, group=form.group, n=form.n,
@@ -248,6 +259,55 @@ def decode(beats: Beats, shape: WeightStream) -> NDArray[np.int8]:
     kept = values.reshape(count, r, r // shape.m, shape.n).astype(np.int8)
     np.put_along_axis(dense, positions, kept, axis=-1)
     return dense.reshape(count, r, r)
+
+
+def kept_words(weight: NDArray[np.int8], form: WeightFormat, lanes: int) -> NDArray[np.bool_]:
+    """For each tile of outputs the words of the operand that beats are stored for; bool [tile, k / lanes].
+
+    As many for every tile as the format says: those whose weights are not all zero, and the first others to make them
+    up. A matrix without blocks has all.
+
+    Parameters
+    ----------
+    weight : int8 [k, n]; k is a multiple of the lanes.
+
+    Raises
+    ------
+    DesignError
+        If more are not zero.
+    """
+    k, n = weight.shape
+    words, tiles = k // lanes, -(-n // lanes)
+    if not form.block:
+        return np.ones((tiles, words), np.bool_)
+    padded = np.pad(weight, ((0, 0), (0, tiles * lanes - n)))
+    used = padded.reshape(words, lanes, tiles, lanes).any(axis=(1, 3)).T
+    count = form.kept_inputs(k) // lanes
+    if (used.sum(axis=1) > count).any():
+        raise DesignError(f"a matrix in {form} has more blocks that are not zero")
+    kept = np.zeros_like(used)
+    np.put_along_axis(kept, np.argsort(~used, axis=1, kind="stable")[:, :count], True, axis=1)
+    return kept
+
+
+def words_as_bytes(words: NDArray[np.bool_], lanes: int) -> Bytes:
+    """A bit for each word, the first one lowest, in the last bytes of a tile's headers; uint8 [tile, lanes]."""
+    packed = np.packbits(words, axis=1, bitorder="little")
+    return np.pad(packed, ((0, 0), (0, lanes - packed.shape[1])))
+
+
+def words_from_bytes(packed: Bytes, words: int) -> NDArray[np.bool_]:
+    """What `words_as_bytes` packed; bool [tile, words]."""
+    return np.unpackbits(packed, axis=1, count=words, bitorder="little").astype(np.bool_)
+
+
+def place(found: NDArray[np.int8], words: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """The matrix int8 [k, n] of the beats int8 [beats, output, input] that are stored for these words."""
+    tiles, count = words.shape
+    lanes = found.shape[1]
+    dense = np.zeros((tiles, count, lanes, lanes), np.int8)
+    dense[words] = found
+    return dense.transpose(1, 3, 0, 2).reshape(count * lanes, tiles * lanes)
 
 
 def _pack(values: NDArray[np.uint8], bits: int) -> Bytes:

@@ -93,7 +93,10 @@ Group = Annotated[
 SparsityOption = Annotated[
     str,
     typer.Option(
-        "--sparsity", metavar="dense|N:M", help="Keep N of M weights: 2:4, 1:4, 2:8, 4:8, 8:16."
+        "--sparsity",
+        metavar="dense|N:M|blockB:PART",
+        help="Keep N of M weights (2:4, 1:4, 2:8, 4:8, 8:16), or that part of blocks of B x B (block16:0.5), "
+        "or both (2:4+block16:0.5).",
     ),
 ]
 Share = Annotated[

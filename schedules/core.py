@@ -89,7 +89,7 @@ def phase_bytes(machine: Machine, what: Role, shape: Pass) -> int:
     if what.kind == "embed":
         rows = machine.row_stripes + machine.position_stripes
         return shape.tokens * (rows + (shape.tokens > 1)) * machine.stripe_bytes
-    layers = range(machine.layers if machine.stream_terms else 1)
+    layers = range(machine.layers if machine.stream_terms or machine.stream_words else 1)
     beats = sum(stream_beats(machine, what, layer) for layer in layers)
     weights = -(-machine.stream_bytes(beats) // len(layers))
     if what.kind != "attention":
@@ -109,7 +109,7 @@ def stream_beats(machine: Machine, what: Role, layer: int) -> int:
     if what.kind == "attention":
         return 2 * row
     tiles = -(-size_value(task.n, 1) // machine.lanes)
-    words = -(-size_value(task.k, 1) // machine.lanes) * machine.terms(task.name, layer)
+    words = machine.tile_beats(task.name, layer, size_value(task.k, 1))
     headers = -(-tiles // machine.header_tiles) + (what.result == GATED)
     return row * headers + -(-tiles * words // row) * row
 
@@ -346,8 +346,7 @@ class Core:
         """Tile by tile of outputs, each for every group of tokens; weights stay until the last group used them."""
         m, task = self._m, what.task
         rows = size_value(task.m, shape.tokens, shape.past)
-        words = -(-size_value(task.k, shape.tokens, shape.past) // m.lanes)
-        words *= m.terms(task.name, self._layer)
+        words = m.tile_beats(task.name, self._layer, size_value(task.k, shape.tokens, shape.past))
         tiles = -(-size_value(task.n, shape.tokens, shape.past) // m.lanes)
         groups = [min(m.tokens, rows - g) for g in range(0, rows, m.tokens)]
         cycle = start + 1
@@ -358,7 +357,7 @@ class Core:
         smooth &= max(m.beat_cycles) == 1
         for n in range(tiles):
             if n % m.header_tiles == 0:
-                cycle = self._header(cycle)
+                cycle = self._header(cycle) + m.words_wait
             ends = (n + 1) % m.header_tiles == 0 or n == tiles - 1
             g = 0
             while g < len(groups):

@@ -13,13 +13,17 @@ from schedules.errors import ScheduleError
 from schedules.machine import Machine
 from schedules.roles import role
 from schedules.schedule import Phase, PhaseTime, Prediction, Schedule
+from schedules.sizes import size_value
 
 __all__ = ["Ideal", "Pass", "PassTime", "PhaseCount", "Run", "bound", "ideal", "play", "predict"]
 
 
 @dataclass(frozen=True)
 class Ideal:
-    """Lower bounds of a phase in a pass, in cycles: all multipliers always busy, all bandwidth always used."""
+    """Lower bounds of a phase in a pass, in cycles: all multipliers always busy, all bandwidth always used.
+
+    Products with weights of blocks that are left out are not counted.
+    """
 
     compute: int
     memory: int
@@ -76,11 +80,12 @@ def predict(schedule: Schedule, machine: Machine, shape: Pass) -> Prediction:
         )
     timed = run.passes[-1]
     repeats = {s.name: s.repeat for s in schedule.sections}
-    phases = []
+    phases, macs = [], 0
     for name, start, end, count in timed.phases:
         phase = schedule.phase(name)
         least = ideal(schedule, machine, phase, shape)
         repeat = repeats[phase.section]
+        macs += repeat * least.macs
         phases.append(
             PhaseTime(
                 phase=name,
@@ -91,7 +96,6 @@ def predict(schedule: Schedule, machine: Machine, shape: Pass) -> Prediction:
                 bound=bound(least, count.cycles / repeat),
             )
         )
-    macs = schedule.problem.macs(shape.tokens, shape.past, answer=shape.answer)
     use = macs / machine.multipliers / timed.cycles
     return Prediction(
         shape.tokens, shape.past, shape.answer, timed.cycles, round(use, 6), tuple(phases)
@@ -105,8 +109,10 @@ def _warm(schedule: Schedule, machine: Machine, past: int) -> Run:
 
 def ideal(schedule: Schedule, machine: Machine, phase: Phase, shape: Pass) -> Ideal:
     """Lower bounds of one run of a phase; its bytes are those that the prefetchers read, headers included."""
-    macs = sum(schedule.problem.task(t).macs(shape.tokens, shape.past) for t in phase.tasks)
     what = role(schedule, phase)
+    macs = sum(schedule.problem.task(t).macs(shape.tokens, shape.past) for t in phase.tasks)
+    if what.kind == "product":
+        macs = int(macs * machine.stored_share(what.task.name, size_value(what.task.k, 1)))
     bytes_read = phase_bytes(machine, what, shape)
     turns = machine.turns if what.kind == "attention" else 1
     return Ideal(

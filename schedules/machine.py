@@ -72,6 +72,8 @@ class Machine:
     stream_side : words of a port in a period that come before its values.
     stream_terms : beats of weights for an engine step of a matrix, by phase (``lm_head``), or by layer and phase
         (``h3.fc2``); 1 if not named.
+    stream_words : words of the operand that a tile has weights of, likewise; all if not named.
+    words_wait : cycles that tiles wait behind their header for the words that they have weights of.
     layers : how often the layers' phases repeat.
     """
 
@@ -119,6 +121,8 @@ class Machine:
     stream_period: int = 1
     stream_side: int = 0
     stream_terms: tuple[tuple[str, int], ...] = ()
+    stream_words: tuple[tuple[str, int], ...] = ()
+    words_wait: int = 0
     layers: int = 1
 
     def __post_init__(self) -> None:
@@ -175,10 +179,18 @@ class Machine:
         """Bytes of beats of weights, with their share of what comes before the values."""
         return -(-beats * self.period_words * self.stripe_bytes // self.stream_period)
 
-    def terms(self, phase: str, layer: int) -> int:
-        """Beats of weights for an engine step of a phase, in a layer if it is of one."""
-        known = dict(self.stream_terms)
-        return known.get(f"h{layer}.{phase}", known.get(phase, 1))
+    def tile_words(self, phase: str, layer: int, k: int) -> int:
+        """Words of the operand, of k elements, that a tile of a phase has weights of, in a layer if it is of one."""
+        return _of_phase(self.stream_words, phase, layer, -(-k // self.lanes))
+
+    def tile_beats(self, phase: str, layer: int, k: int) -> int:
+        """Beats of weights of such a tile."""
+        return self.tile_words(phase, layer, k) * _of_phase(self.stream_terms, phase, layer, 1)
+
+    def stored_share(self, phase: str, k: int) -> Fraction:
+        """The part of a phase's weights that is not in blocks which are left out, over all layers."""
+        words = sum(self.tile_words(phase, layer, k) for layer in range(self.layers))
+        return Fraction(words, -(-k // self.lanes) * self.layers)
 
     @property
     def bytes_per_cycle(self) -> Fraction:
@@ -195,3 +207,8 @@ class Machine:
         if name != "w":
             return words * self.stripe_bytes
         return words // self.period_words * self.stream_period * self.beat_bytes
+
+
+def _of_phase(known: tuple[tuple[str, int], ...], phase: str, layer: int, otherwise: int) -> int:
+    found = dict(known)
+    return found.get(f"h{layer}.{phase}", found.get(phase, otherwise))

@@ -218,6 +218,8 @@ class Accelerator(Unit):
         headers = place(m, "headers", HeaderBuffers(
             buffers=header_buffers(c), tiles=c.header_tiles, lanes=c.lanes, beat_bytes=c.beat_bytes,
         ))  # fmt: skip
+        if c.w_masks:
+            m.d.comb += feeder.words.eq(Cat(self._words(beat, j) for j in range(c.header_tiles)))
         multiplier, shift = Signal(16), Signal(6)
         with m.If(feeder.beat_valid & (feeder.beat.kind == Beat.CONSTANT)):
             m.d.sync += [multiplier.eq(beat[32:48]), shift.eq(beat[48:54])]
@@ -235,6 +237,12 @@ class Accelerator(Unit):
             feeder.header_free.eq(drain.header_free),
             feeder.header_buffer.eq(drain.header_buffer),
         ]
+
+    def _words(self, beat: Any, tile: int) -> Any:
+        """Of which words of the operand a tile has weights: the last bytes of its channels' headers."""
+        c = self._config
+        channels = range(tile * c.lanes, (tile + 1) * c.lanes)
+        return Cat(beat[64 * n + 56 : 64 * n + 64] for n in channels)[: c.operand_words]
 
     def _norm(self, m, sequencer, feeder, memory) -> LayerNorm:
         c = self._config

@@ -39,6 +39,8 @@ class CoreConfig:
         (:class:`hw.core.weights.WeightStream`)
     w_terms : beats of the stream for one engine step of weights, by matrix (``lm_head``, or ``h3.fc2`` of one
         layer), 1 if not named
+    w_masks : headers say of which words of the operand a tile has weights; the others are left out
+    w_words : words of the operand that a tile of a matrix has weights of, by matrix as ``w_terms``; all if not named
     layer_ends : stripes up to the end of each layer's weight stream, if layers differ
     tokens_at, weights_at, layer_stripes, head_at, head_stripes, wte_at, wpe_at, row_stripes,
     position_stripes, k_at, v_at, kv_layer_stripes, kv_head_stripes : the memory map, in stripes
@@ -92,10 +94,13 @@ class CoreConfig:
     w_share: int = 1
     w_position_bits: int = 0
     w_terms: tuple[tuple[str, int], ...] = ()
+    w_masks: bool = False
+    w_words: tuple[tuple[str, int], ...] = ()
     layer_ends: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "w_terms", tuple((name, n) for name, n in self.w_terms))
+        object.__setattr__(self, "w_words", tuple((name, n) for name, n in self.w_words))
         object.__setattr__(self, "layer_ends", tuple(self.layer_ends))
         if self.layer_ends and len(self.layer_ends) != self.layers:
             raise ValueError(f"layer_ends must be {self.layers} numbers, not {self.layer_ends!r}")
@@ -106,6 +111,13 @@ class CoreConfig:
         for name, n in self.w_terms:
             if not _power_of_two(n):
                 raise ValueError(f"terms of {name} must be a power of two, not {n!r}")
+        if self.w_words and not self.w_masks:
+            raise ValueError("words are left out where headers say which: w_masks")
+        if self.w_masks and self.operand_words > 8 * self.lanes:
+            raise ValueError(
+                f"headers of {self.lanes} lanes say of {8 * self.lanes} words which have weights, "
+                f"not of {self.operand_words}"
+            )
         for name, least in (
             ("tokens", 1),
             ("lanes", 8),
@@ -175,8 +187,22 @@ class CoreConfig:
 
     def terms(self, matrix: str, layer: int = 0) -> int:
         """Beats of the weight stream for one engine step of a matrix, in a layer if it is of one."""
-        known = dict(self.w_terms)
-        return known.get(f"h{layer}.{matrix}", known.get(matrix, 1))
+        return self._of_matrix(self.w_terms, matrix, layer, 1)
+
+    def words(self, matrix: str, layer: int, words: int) -> int:
+        """Words of the operand, of so many, that a tile of a matrix has weights of."""
+        return self._of_matrix(self.w_words, matrix, layer, words)
+
+    def _of_matrix(
+        self, known: tuple[tuple[str, int], ...], matrix: str, layer: int, otherwise: int
+    ) -> int:
+        found = dict(known)
+        return found.get(f"h{layer}.{matrix}", found.get(matrix, otherwise))
+
+    @property
+    def operand_words(self) -> int:
+        """Most words that a product reduces."""
+        return max(self.width_words, self.ffn_words)
 
     def stream_stripes(self, layers: int) -> int:
         """Stripes of the weight streams of the first layers."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, enum, stream
 from amaranth.lib.wiring import In, Out
 
@@ -64,6 +64,9 @@ class Feeder(Unit):
     ``slots`` items, which hides the softmax. Keys and values stay in their rings while heads share them. The
     tiles of a gated network come in pairs, gate and factor, whose results have one place.
 
+    If headers say of which words of the operand a tile has weights (``w_masks``), its beats are for these words alone;
+    the first of a group of tiles waits a cycle for its header.
+
     If the engine takes kept weights, a beat of keys or values is offered in ``turns`` parts, with the same activations.
 
     Latency
@@ -82,6 +85,7 @@ class Feeder(Unit):
     p_en, p_slot, p_chunk : read port of the softmax unit's probabilities
     beat_valid, beat_ready, beat : the word read in the cycle before
     tile : one descriptor per tile, not later than its last beat
+    words : if there are ``w_masks``: of the header that is offered, for each tile a bit for each word of the operand
     header_free, header_buffer : a tile with that header buffer left the drain's parameter stage
     softmax_done : an attention item's probabilities are there
     starved, blocked, waiting : why no beat was issued: rings, engine, softmax
@@ -121,6 +125,7 @@ class Feeder(Unit):
                     })
                 ),
                 "tile": Out(stream.Signature(tile_layout(config))),
+                **({"words": In(config.header_tiles * config.operand_words)} if config.w_masks else {}),
                 "header_free": In(1),
                 "header_buffer": In(range(header_buffers(config))),
                 "softmax_done": In(1),
@@ -133,6 +138,7 @@ class Feeder(Unit):
                 "f": config.ffn, "c": config.context, "l": config.chunk, "s": config.slots,
                 **({"b": config.stream.row_beats} if config.stream.compressed else {}),
                 **({"turns": config.turns} if config.turns > 1 else {}),
+                **({"masks": 1} if config.w_masks else {}),
                 **config.variant,
                 **({} if config.centred else {"n": beats}),
             },
@@ -233,6 +239,16 @@ class Feeder(Unit):
         of_head = k >> turn_bits
         if turn_bits:
             m.d.comb += offered.turn.eq(k[:turn_bits])
+
+        # -- the word of the operand that a tile's next beat is for, and whether it is the last beat for it
+        at_word: Any = k >> step.terms if compressed else k
+        words_begin, words_of, word_done = Signal(), Signal(slice_.shape()), Signal()
+        last_term = Const(1)
+        if c.w_masks:
+            at_word = self._words(m, words_begin, words_of, word_done)
+            if compressed:
+                others = (1 << step.terms) - 1
+                last_term = (k & others) == others
 
         # -- attention: the next scores item and the next context item
         q_head, q_group = Signal(range(c.heads + 1)), Signal(range(c.groups + 1))
@@ -337,18 +353,28 @@ class Feeder(Unit):
                     with m.If(step.op == Op.ATTENTION):
                         m.next = "CONSTANT"
                     with m.Else():
-                        m.next = "TILE"
+                        m.next = "WORDS" if c.w_masks else "TILE"
+
+            if c.w_masks:
+                with m.State("WORDS"):
+                    m.d.comb += words_begin.eq(1)
+                    m.next = "TILE"
 
             with m.State("TILE"):
-                word = k >> step.terms if compressed else k
                 m.d.comb += [
                     want.eq(1), offset.eq(k), offered_kind.eq(Beat.ENGINE),
                     offered.first.eq(k == 0), offered.last.eq(last_k), offered.rows.eq(rows_of(g)),
-                    self.a_en.eq(issue), self.a_addr.eq(operand + word), last_beat.eq(last_k),
+                    self.a_en.eq(issue), self.a_addr.eq(operand + at_word), last_beat.eq(last_k),
                     tile.destination.eq(step.destination), tile.rows.eq(rows_of(g)),
                     tile.token.eq(g << token_bits), tile.address.eq(target + place), tile.chunk.eq(n),
                     tile.final.eq(last_n), tile.slice.eq(slice_),
                 ]  # fmt: skip
+                if c.w_masks:
+                    m.d.comb += [
+                        word_done.eq(issue & last_term),
+                        words_begin.eq(issue & last_k),
+                        words_of.eq(Mux(last_g, slice_ + 1, slice_)),
+                    ]
                 with m.If(issue):
                     m.d.sync += k.eq(k + 1)
                     with m.If(last_k):
@@ -445,3 +471,25 @@ class Feeder(Unit):
 
         m.d.comb += self.busy.eq(~self.step.ready)
         return m
+
+    def _words(self, m: Module, begin: Signal, tile: Signal, done: Signal) -> Signal:
+        """The word that beats are for: with ``begin`` the first one of a tile, with ``done`` the next one.
+
+        The words of all tiles of a header are known from the cycle in which it is offered: then the first tile begins.
+        """
+        c = self._config
+        size = c.operand_words
+        fresh = self.beat_valid & (self.beat.kind == Beat.HEADER)
+        masks = Signal(c.header_tiles * size)
+        left, word = Signal(size), Signal(range(size))
+        now, first = Signal(size), Signal(range(size))
+        of_tile = Mux(fresh, self.words, masks).word_select(tile, size)
+        m.d.comb += now.eq(Mux(begin, of_tile, left))
+        for bit in reversed(range(size)):
+            with m.If(now[bit]):
+                m.d.comb += first.eq(bit)
+        with m.If(fresh):
+            m.d.sync += masks.eq(self.words)
+        with m.If(begin | done):
+            m.d.sync += [word.eq(first), left.eq(now & (now - 1))]
+        return word

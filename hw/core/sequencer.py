@@ -258,7 +258,7 @@ class Sequencer(Unit):
         if not self._program.layers:
             return []
         found = []
-        for field in ("k_words", "terms", "pad"):
+        for field in ("k_words", *(("terms", "pad") if self._config.stream.compressed else ())):
             of_layers = Array(
                 Array(Const(encode(step, 0, self._config)[field], 12) for step in steps)[counter]
                 for steps in self._program.layers

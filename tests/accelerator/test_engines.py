@@ -1,5 +1,6 @@
 """Every array with every processing element in a whole accelerator: the same text, bit for bit."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from designs.progress import SilentProgress
 from designs.weight_format import INT8, WeightFormat
 from generators import design, plan
 from generators.compress import Compression
-from generators.image import write_image
+from generators.image import memory_map, write_image
 from generators.machine import measure
 from generators.quantise import random_quantised
 from hw.arrays import ENGINES, EngineSpec
@@ -53,6 +54,25 @@ SPARSE = [
 """Weights of which the engine takes the kept ones: positions and masks, shared or not, terms of a dense matrix."""
 
 
+BLOCKS = [
+    pytest.param(
+        EngineSpec("tree", "mac", "dense", 2, 8, 8),
+        Compression(WeightFormat(block=16, keep=30), tensors={"q": INT8}),
+        id="tree",
+    ),
+    pytest.param(
+        EngineSpec("chain", "dsp_packed", "2:4", 2, 16, 16),
+        Compression(
+            WeightFormat(4, 32, 2, 4, 2, block=16, keep=50),
+            tensors={"lm_head": INT8, "h0.fc2": WeightFormat(4, 32, block=16, keep=50)},
+        ),
+        id="chain",
+        marks=pytest.mark.slow,
+    ),
+]
+"""Weights of which whole blocks are left out, of one engine step or of several, and matrices that have all."""
+
+
 @pytest.mark.parametrize(("array", "pe"), ALL)
 def test_generates_the_same_text(
     array: str, pe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -72,13 +92,32 @@ def test_takes_kept_weights(
     generates_the_same_text(spec, SPARSE_CARD, tmp_path, monkeypatch, compression)
 
 
+@pytest.mark.parametrize(("spec", "compression"), BLOCKS)
+def test_skips_blocks(
+    spec: EngineSpec, compression: Compression, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same; beats of blocks that are zero are neither stored nor fed."""
+    counted = generates_the_same_text(spec, SPARSE_CARD, tmp_path, monkeypatch, compression)
+    lanes, form = spec.outputs or 0, compression.stream
+    kept = form.kept_blocks(64) * form.block // lanes
+    groups = 6 + 2  # of a prompt of 11 in chunks of 8, two rows each, and of two tokens more
+    assert kept < 64 // lanes
+    assert counted["fc1_beats"] == groups * 64 // lanes * kept
+    memory = memory_map(
+        SPARSE_CARD, lanes=lanes, ports=2, port_bytes=16, compression=Compression(INT8)
+    )
+    facts = json.loads((tmp_path / "design.json").read_text())
+    assert facts["parameters"]["layer_stripes"] < memory.layer_stripes
+
+
 def generates_the_same_text(
     spec: EngineSpec,
     card: ModelCard,
     out: Path,
     monkeypatch: pytest.MonkeyPatch,
     compression: Compression | None = None,
-) -> None:
+) -> dict[str, int]:
+    """Run the design of a card; what it counted in the longest run."""
     board = target.load("sim-small")
     if spec.pe == "dsp_packed":  # with the latency of slices
         board = board.model_copy(update={"dsp_kind": "dsp48e2"})
@@ -91,6 +130,7 @@ def generates_the_same_text(
     design.write_design(out, card, board, planned, SilentProgress())
     schedule = Schedule.from_yaml((out / "schedule.yaml").read_text())
     machine = measure(planned.config, board)
+    counted: dict[str, int] = {}
     for prompt in (1, 7, 11):
         result = run.run_layers(
             out, 1, prompt, 0, seed=3, write_image=write_image, generate=3,
@@ -100,11 +140,13 @@ def generates_the_same_text(
         predicted = play_schedule(
             schedule, machine, prompt=prompt, generate=3, position=0, repeat=1
         )
-        cycles = result.counters["cycles"]
+        counted = result.counters
+        cycles = counted["cycles"]
         if spec.array == "column":  # its beats take as long as the data say: the most
             assert cycles <= predicted.cycles
         else:
             assert predicted.cycles == pytest.approx(cycles, rel=0.01)
+    return counted
 
 
 def test_an_engine_that_runs_alone_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,11 +38,60 @@ class TestFormat:
             ({"n": 3, "m": 8}, "sparsity 3:8 is not known; known are dense, 2:4"),
             ({"n": 2, "m": 4, "share": 3}, "1 or, if weights are sparse, 2 outputs"),
             ({"share": 2}, "1 or, if weights are sparse, 2 outputs"),
+            (
+                {"block": 24, "keep": 50},
+                "a block has 8, 16, 32, 64 or 128 inputs and outputs, not 24",
+            ),
+            ({"block": 16}, r"a part of 0\.01 to 0\.99 is kept, not 1; all of them: dense"),
+            ({"keep": 50}, r"a part of 0\.01 to 0\.99 is kept, not 0\.5"),
         ],
     )
     def test_refuses(self, values: dict[str, int], message: str) -> None:
         with pytest.raises(DesignError, match=message):
             WeightFormat(**values)
+
+
+class TestBlocks:
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("block16:0.5", WeightFormat(block=16, keep=50)),
+            ("block64:.25", WeightFormat(block=64, keep=25)),
+            ("2:4+block8:0.29", WeightFormat(n=2, m=4, block=8, keep=29)),
+            ("block8:0.3+1:4", WeightFormat(n=1, m=4, block=8, keep=30)),
+        ],
+    )
+    def test_parse(self, text: str, found: WeightFormat) -> None:
+        assert WeightFormat.parse("int8", sparsity=text) == found
+        assert WeightFormat.parse("int8", sparsity=found.sparsity) == found
+
+    @pytest.mark.parametrize(
+        "text", ["block16", "block:0.5", "block16:2", "2:4+", "2:4+1:4", "block8:0.5+block8:0.5"]
+    )
+    def test_refuses(self, text: str) -> None:
+        with pytest.raises(DesignError, match=r"sparsity is dense, or like 2:4, block16:0\.5 or"):
+            WeightFormat.parse("int8", sparsity=text)
+
+    def test_costs(self) -> None:
+        assert WeightFormat(block=16, keep=25).bits_per_weight() == 2
+        assert [WeightFormat(block=16, keep=30).kept_blocks(k) for k in (16, 64, 160)] == [1, 2, 3]
+        assert WeightFormat(block=16, keep=30).kept_inputs(160) == 48
+        assert INT8.kept_inputs(160) == 160
+
+    def test_check(self) -> None:
+        form = WeightFormat(block=8, keep=50)
+        weight = np.zeros((32, 20), np.int8)
+        weight[[0, 9], 17] = weight[25, 3] = 1
+        form.check("q", weight)
+        weight[31, 19] = 1
+        with pytest.raises(
+            DesignError, match=r"q is not block8:0\.5: rows 16 to 23 have 3 blocks .* 2 are kept"
+        ):
+            form.check("q", weight)
+        with pytest.raises(
+            DesignError, match="q has 36 inputs: blocks of 8 do not divide them; use"
+        ):
+            form.check_reduction("q", 36)
 
 
 class TestCheck:

@@ -64,3 +64,24 @@ class TestKeptWeights:
         engine = parse_engine("chain:dsp_packed:2:4:2x64x64")
         with pytest.raises(DesignError, match=f"the model has {kept}; use --sparsity 2:4"):
             plan(load_model_card("gpt2-medium"), U280, engine, compression)
+
+
+class TestBlocks:
+    def test_lanes_divide_a_block(self) -> None:
+        card = load_model_card("gpt2-medium")
+        found = {
+            block: plan(
+                card, U280, default_engine(U280), Compression(WeightFormat(block=block, keep=50))
+            ).config
+            for block in (32, 64)
+        }
+        assert (found[32].lanes, found[64].lanes) == (32, 64)
+        assert found[64].words("fc2", 0, 64) == 32 and found[64].words("q", 0, 16) == 8
+        dense = plan(card, U280, default_engine(U280)).config
+        assert found[64].layer_stripes == pytest.approx(dense.layer_stripes / 2, rel=0.01)
+
+    def test_a_block_smaller_than_an_engine_step(self) -> None:
+        engine = parse_engine("tree:dsp_packed:2x64x64")
+        asked = Compression(WeightFormat(block=16, keep=50))
+        with pytest.raises(DesignError, match=r"takes 8, 16$|engine with 64 lanes.*takes 8, 16"):
+            plan(load_model_card("gpt2-medium"), U280, engine, asked)

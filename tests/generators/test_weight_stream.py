@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from designs.errors import DesignError
-from designs.weight_format import INT8, SPARSITIES, WeightFormat
+from designs.weight_format import BLOCKS, INT8, SPARSITIES, WeightFormat
 from generators.compress import terms
 from generators.weight_stream import (
     Beats,
     decode,
     encode,
     interleave,
+    kept_words,
     parse,
+    place,
     raw,
     split,
     stream_shape,
+    words_as_bytes,
+    words_from_bytes,
 )
 
 STREAMS = [
@@ -36,6 +42,9 @@ def representable(draw: np.random.Generator, form: WeightFormat, k: int, n: int)
     else:
         factor = draw.integers(1, 17, (k // form.group, n)).repeat(form.group, axis=0)
         weight = draw.integers(-7, 8, (k, n)) * factor
+    if form.block:
+        score = draw.random((k // form.block, -(-n // form.block)))
+        weight *= form.in_blocks(score.argsort(axis=0) < form.kept_blocks(k), n)
     if form.sparse:
         score = draw.random((k // form.m, form.m, -(-n // form.share)))
         kept = (score.argsort(axis=1) < form.n).repeat(form.share, axis=2)[:, :, :n]
@@ -68,6 +77,43 @@ class TestRoundTrip:
         assert not found[len(beats) :].any()
         found = found[: len(beats)].reshape(tiles, -1, lanes, lanes)  # tile, word, output, input
         np.testing.assert_array_equal(found.transpose(1, 3, 0, 2).reshape(256, -1), weight)
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.integers(0, 2**32 - 1),
+        st.sampled_from(STREAMS),
+        st.sampled_from([8, 16, 32]),
+        st.sampled_from(BLOCKS),
+        st.integers(1, 99),
+        st.integers(1, 100),
+    )
+    def test_blocks(
+        self, seed: int, stream: WeightFormat, lanes: int, block: int, keep: int, n: int
+    ) -> None:
+        """Only beats of blocks that are kept are stored, as many for every tile."""
+        if lanes % stream.m or block % lanes:
+            return
+        form = replace(stream, block=block, keep=keep)
+        shape = stream_shape(form, lanes, 64)
+        weight = representable(np.random.default_rng(seed), form, 256, n)
+        form.check("x", weight)
+        words = kept_words(weight, form, lanes)
+        tiles = -(-n // lanes)
+        assert (words.sum(axis=1) == form.kept_inputs(256) // lanes).all()
+        padded = np.pad(weight, ((0, 0), (0, tiles * lanes - n)))
+        beats = encode(padded, form, shape).only(words.reshape(-1))
+        assert len(beats) == tiles * form.kept_inputs(256) // lanes
+        stream_bytes = np.concatenate(list(interleave([beats], shape)))
+        found = decode(parse(stream_bytes, shape), shape)[: len(beats)]
+        again = words_from_bytes(words_as_bytes(words, lanes), 256 // lanes)
+        np.testing.assert_array_equal(place(found, again)[:, :n], weight)
+
+    def test_too_many_blocks(self) -> None:
+        form = WeightFormat(block=8, keep=50)
+        weight = np.zeros((32, 8), np.int8)
+        weight[[0, 9, 31]] = 1
+        with pytest.raises(DesignError, match=r"in int8 block8:0\.5 has more blocks"):
+            kept_words(weight, form, 8)
 
     @settings(max_examples=40, deadline=None)
     @given(st.integers(0, 2**32 - 1), st.sampled_from(STREAMS), st.booleans(), st.booleans())

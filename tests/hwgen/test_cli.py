@@ -147,7 +147,7 @@ class TestAskedWrongly:
             ),
             (
                 ["perplexity", "tiny-gpt2", "--sparsity", "half"],
-                "sparsity is dense or like 2:4, not",
+                "sparsity is dense, or like 2:4, block16:0.5 or",
             ),
             (["perplexity", "tiny-gpt2", "--group", "64"], "int8 weights have no factors"),
             (
