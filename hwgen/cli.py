@@ -36,6 +36,7 @@ from hwgen.show import (
     show_report,
     show_simulation,
     show_synthesis,
+    show_verification,
 )
 from schedules.errors import ScheduleError
 
@@ -684,6 +685,74 @@ def _periods(text: str | None) -> list[float]:
     if not all(0 < period < math.inf for period in periods):
         raise DesignError(f"--period {text} is not a list of ns such as 2.5,4")
     return periods
+
+
+@app.command()
+def verify(
+    targets: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="OUT|FILE.v...", help="A folder that hwgen wrote, or Verilog files."
+        ),
+    ],
+    top: Annotated[
+        str | None, typer.Option(help="The module.  [default: the one that no other instantiates]")
+    ] = None,
+    spec: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT|FILE", help="What it is for; lines `assert: ...` are judged."),
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(metavar="SECONDS", help="After so long no new round begins.")
+    ] = 600,
+    target: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent of the points that is enough.")
+    ] = 97,
+    rounds: Annotated[int, typer.Option(min=1, max=20)] = 3,
+    mutants: Annotated[int, typer.Option(min=1, max=4000, help="At most so many.")] = 200,
+    cycles: Annotated[int, typer.Option(min=50, max=200_000, help="Simulated a round.")] = 2000,
+    depth: Annotated[int, typer.Option(min=2, max=200, help="Cycles of a bounded proof.")] = 24,
+    effort: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="For each engine of a round of proofs.")
+    ] = 15,
+    clock: Annotated[
+        str | None, typer.Option(help="The clock input, if there are several.")
+    ] = None,
+    reset: Annotated[
+        str | None, typer.Option(metavar="NAME|!NAME|none", help="The reset input; !: active low.")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=NUMBER")
+    ] = None,
+    include: Annotated[
+        list[Path] | None, typer.Option("--include", "-I", metavar="DIR", help="Of `include.")
+    ] = None,
+    define: Annotated[
+        list[str] | None, typer.Option("--define", "-D", metavar="NAME[=VALUE]")
+    ] = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the report.  [default: TARGET.verify]"),
+    ] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Grade how well a module is verified: properties, proofs, mutants, coverage; any Verilog with a clock."""
+    from hwgen.verify import VerifyRequest, parameters
+    from hwgen.verify import verify as verify_
+    from sim.verify.campaign import Settings
+    from sim.verify.formal import Effort
+
+    settings = Settings(rounds, target, budget, mutants, cycles, seed, Effort(effort, depth))
+    request = VerifyRequest(
+        targets, top, spec, settings, out, clock, reset, parameters(parameter or []), include or [],
+        define or [],
+    )  # fmt: skip
+    result, folder = verify_(request, console)
+    show_verification(console, result, folder)
+    if result.violates:
+        raise typer.Exit(CHECK_FAILED)
 
 
 @app.command()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hwgen.evaluate import DigitStatistics, Quality
     from hwgen.kernels import Deviation
     from sim.run import SimResult
+    from sim.verify.campaign import Result
 
 
 def show_engine(console: Console, out: Path, facts: dict[str, Any]) -> None:
@@ -36,6 +37,54 @@ def show_engine(console: Console, out: Path, facts: dict[str, Any]) -> None:
             ("rtl", f"{out / 'rtl'}: {len(facts['modules'])} modules, top {facts['top']}"),
         ]
     )
+
+
+def show_verification(console: Console, result: Result, folder: Path) -> None:
+    """Show a grade and what it is made of."""
+    grade = result.grade
+    facts = [
+        ("grade", f"{grade.percent} {grade.label}: {grade.points} of {grade.available:.0f} points")
+    ]
+    for term in grade.terms:
+        if term.points is None:
+            facts.append((term.name, f"missing, of {term.most:.0f}"))
+            continue
+        counts = term.counts
+        match term.name:
+            case "coverage":
+                kinds = ("line", "branch", "expr", "toggle", "functional")
+                said = ", ".join(
+                    f"{k} {counts[f'{k}_covered']}/{counts[f'{k}_points']}" for k in kinds
+                )
+            case "properties":
+                kinds = (
+                    "proven",
+                    "bounded",
+                    "falsified",
+                    "vacuous",
+                    "tautology",
+                    "unknown",
+                    "refused",
+                )
+                said = ", ".join(f"{counts[k]} {k}" for k in kinds if counts[k])
+            case "mutants":
+                said = f"{counts['killed']} of {int(counts['total']) - int(counts['equivalent'])} killed"
+                said += (
+                    f" ({counts['by_outputs']} by outputs, {counts['by_properties']} by properties)"
+                )
+                said += f", {counts['equivalent']} equivalent"
+            case _:
+                said = f"{counts['passed']} of {counts['scenarios']} scenarios"
+        facts.append((term.name, f"{term.points:.1f} of {term.most:.0f}: {said}"))
+    facts.append(
+        ("ended", f"{result.status}, round {len(result.rounds)}, {duration(result.seconds)}")
+    )
+    facts.append(("report", str(folder / "report.html")))
+    console.facts(facts)
+    for judgement in result.violations:
+        console.say(f"falsified: {judgement.name}: {judgement.text}")
+    for note in result.notes:
+        console.say(f"note: {note}")
 
 
 def show_facts(console: Console, report: Report) -> None:

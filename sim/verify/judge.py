@@ -7,7 +7,7 @@ free signals), proof, and vacuity. Each proposal is judged on its own: one that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from sim.verify import formal
+from sim.verify.equivalence import directed
 from sim.verify.evaluate import AFTER_RESET, Trace, judge
 from sim.verify.expression import PropertyError
 from sim.verify.formal import Effort
@@ -56,6 +57,8 @@ class Judgement:
     hits : cycles of the trace in which its condition was met.
     reason : in words, of what was refused or is a duplicate.
     wave : the counterexample.
+    item : the property as it was read.
+    rows : the inputs of a counterexample that simulation had not met, a directed stimulus.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Judgement:
     reason: str = ""
     wave: Wave | None = field(default=None, repr=False)
     item: Property | None = field(default=None, repr=False)
+    rows: tuple[dict[str, int], ...] = field(default=(), repr=False)
 
     @property
     def earns(self) -> bool:
@@ -189,11 +193,13 @@ def _proofs(
     for k, ruling in zip(keys, formal.prove(subject, items, folder, effort), strict=True):
         if ruling is None:
             continue
-        wave = ruling.wave
+        wave, rows = ruling.wave, ()
         if wave is not None:
+            rows = tuple(directed(subject, wave))
             wave = wave.only(sorted(left[k].body.signals))
-        verdicts[k] = _judgement(
-            left[k], ruling.verdict, ruling.engine, ruling.depth, hits[k], wave=wave
+        verdicts[k] = replace(
+            _judgement(left[k], ruling.verdict, ruling.engine, ruling.depth, hits[k], wave=wave),
+            rows=rows,
         )
     never_met = [
         k for k in keys

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Subject:
     signals : by name; aliases of a signal named before are left out.
     memories : arrays inside.
     cells : how large it is, in cells of yosys before mapping.
+    parameters, include, define : with which it was read.
     """
 
     files: tuple[Path, ...]
@@ -96,6 +97,9 @@ class Subject:
     signals: Mapping[str, SubjectSignal]
     memories: tuple[Memory, ...]
     cells: int
+    parameters: tuple[tuple[str, int], ...] = ()
+    include: tuple[Path, ...] = ()
+    define: tuple[str, ...] = ()
 
     @cached_property
     def widths(self) -> dict[str, int]:
@@ -162,7 +166,13 @@ def elaborate(
     known = json.loads((folder / "modules.json").read_text())
     if top is not None and top not in known:
         raise DesignError(catalogue.unknown("module", top, known))
-    return _subject(files, folder, clock, reset)
+    found = _subject(files, folder, clock, reset)
+    return replace(
+        found,
+        parameters=tuple(values),
+        include=tuple(p.resolve() for p in include),
+        define=tuple(define),
+    )
 
 
 _SCAN = re.compile(r"\$(?:readmem[hb]|fopen|system|c\b)|`include\s+\"(?:/|[^\"]*\.\.)")

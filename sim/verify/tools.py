@@ -10,7 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,18 @@ def _limits() -> None:
 
 
 def run(
-    command: Sequence[str | Path], folder: Path, *, seconds: float, log: str
+    command: Sequence[str | Path],
+    folder: Path,
+    *,
+    seconds: float,
+    log: str,
+    extra: Mapping[str, str] | None = None,
 ) -> tuple[int | None, str]:
     """Run a program in a folder; its output goes to the file ``log`` there.
+
+    Parameters
+    ----------
+    extra : variables of its environment, beside the few that every tool gets.
 
     Returns
     -------
@@ -51,6 +60,7 @@ def run(
         Its exit code, None if it was stopped after ``seconds``; and what it printed.
     """
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    environment |= extra or {}
     path = folder / log
     with path.open("wb") as output:
         with started(
@@ -105,7 +115,7 @@ def abc(script: str, folder: Path, *, seconds: float, name: str) -> str:
     if line_wise := shutil.which("stdbuf"):  # so that what it printed is there when it is stopped
         command = [line_wise, "-oL", *command]
     code, text = run(command, folder, seconds=seconds, log=f"{name}.log")
-    if code not in (0, None):
+    if code not in (0, None) and not text.strip():
         raise ToolFailure("yosys-abc", _last_line(text))
     return text
 

@@ -135,7 +135,7 @@ def _changed(diff: str) -> bool:
 def _rewritten_subject(subject: Subject, diff: str, folder: Path) -> Subject:
     _, before, after = diff.splitlines()
     number = int(re.match(r"@@ .*:(\d+) @@", diff)[1])  # type: ignore[index]
-    lines: list[str] = DESIGN.splitlines()
+    lines = [str(line) for line in DESIGN.splitlines()]
     assert lines[number - 1].strip() == before[2:]
     lines[number - 1] = after[2:]
     folder.mkdir()

@@ -1,0 +1,424 @@
+"""Rounds of proposing, judging and mutating, each fed by what the one before left open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from designs.progress import Progress
+from sim.errors import ToolError
+from sim.verify.checker import write_checker
+from sim.verify.coverage import Coverage, measure
+from sim.verify.equivalence import Difference, compare, directed
+from sim.verify.evaluate import Trace
+from sim.verify.formal import Effort, redundant
+from sim.verify.grade import Golden, Grade, MutantCounts, grade
+from sim.verify.judge import Judgement, Proposal, admit, rule
+from sim.verify.mine import MineLimits, mine
+from sim.verify.mutants import Mutant, choose_mutants, write_mutants
+from sim.verify.properties import Property, parse_property
+from sim.verify.respect import respecting
+from sim.verify.simulate import Kill, Simulator, build_simulator, record
+from sim.verify.stimulus import Stimulus, Stream, draw_stimulus, find_streams
+from sim.verify.subject import Subject
+
+__all__ = ["Campaign", "Feedback", "Proposer", "Result", "Round", "Settings", "run_campaign"]
+
+GoldenModel = Callable[[Trace], Golden]
+"""Compares what a trace shows with what a model says."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a verification may cost, and when it is enough.
+
+    Parameters
+    ----------
+    rounds : at most.
+    target : percent of the available points that is enough.
+    seconds : after so many no new round begins, and proofs get what is left.
+    mutants, cycles : of each round.
+    seed : of stimulus and mutants.
+    effort : of proofs.
+    proposals : at most so many of the offline proposer.
+    """
+
+    rounds: int = 3
+    target: float = 97.0
+    seconds: float = 600.0
+    mutants: int = 200
+    cycles: int = 2000
+    seed: int = 0
+    effort: Effort = field(default_factory=lambda: Effort(seconds=15))
+    proposals: int = 90
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a proposer is told before a round."""
+
+    round: int
+    ruled: Sequence[Judgement]
+    survivors: Sequence[Mutant]
+    missed: Sequence[str]
+
+
+class Proposer(Protocol):
+    """Somebody else who proposes, beside the offline one."""
+
+    name: str
+
+    def propose(
+        self, subject: Subject, streams: Sequence[Stream], feedback: Feedback
+    ) -> list[Proposal]:
+        """Proposals for a round; what is wrong with them is found out later."""
+        ...
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round came to."""
+
+    number: int
+    proposals: int
+    points: float
+    available: float
+    killed: int
+    falsified: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a campaign.
+
+    Parameters
+    ----------
+    judgements : of every proposal of every round; of those that are redundant, in ``needless``.
+    mutants, kills : in the order of their numbers; ``differences`` of those that survived a round.
+    status : ``target``, ``rounds``, ``no progress`` or ``budget``: why it ended.
+    """
+
+    subject: Subject
+    settings: Settings
+    streams: tuple[Stream, ...]
+    judgements: tuple[Judgement, ...]
+    needless: tuple[Property, ...]
+    mutants: tuple[Mutant, ...]
+    kills: tuple[Kill, ...]
+    checked: tuple[Property, ...]
+    differences: dict[int, Difference]
+    coverage: Coverage | None
+    functional: dict[str, bool]
+    golden: Golden | None
+    grade: Grade
+    rounds: tuple[Round, ...]
+    status: str
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def violations(self) -> list[Judgement]:
+        """What the specification requires and the design does not do."""
+        return [
+            j for j in self.judgements
+            if j.source == "spec" and (j.status == "falsified" or (j.kind == "cover" and j.status == "vacuous"))
+        ]  # fmt: skip
+
+    @property
+    def violates(self) -> bool:
+        """Whether the design does not do what it must."""
+        return self.grade.failed or bool(self.violations)
+
+
+def run_campaign(
+    subject: Subject, settings: Settings, folder: Path, progress: Progress, *,
+    proposers: Sequence[Proposer] = (), required: Sequence[Proposal] = (),
+    golden: GoldenModel | None = None,
+) -> Result:  # fmt: skip
+    """Verify a design.
+
+    Parameters
+    ----------
+    required : what the specification states in the language of properties.
+
+    Raises
+    ------
+    ToolError
+        If a tool that is needed is missing or cannot work with the design at all.
+    """
+    return Campaign(subject, settings, folder, progress, proposers, required, golden).run()
+
+
+@dataclass
+class Campaign:
+    """A verification under way."""
+
+    subject: Subject
+    settings: Settings
+    folder: Path
+    progress: Progress
+    proposers: Sequence[Proposer]
+    required: Sequence[Proposal]
+    golden: GoldenModel | None
+    streams: tuple[Stream, ...] = field(init=False)
+    assumed: list[Property] = field(init=False, default_factory=list)
+    rows: list[dict[str, int]] = field(init=False, default_factory=list)
+    judgements: dict[str, Judgement] = field(init=False, default_factory=dict)
+    needless: dict[str, Property] = field(init=False, default_factory=dict)
+    differences: dict[int, Difference] = field(init=False, default_factory=dict)
+    kills: list[Kill] = field(init=False, default_factory=list)
+    checked: list[Property] = field(init=False, default_factory=list)
+    rounds: list[Round] = field(init=False, default_factory=list)
+    notes: list[str] = field(init=False, default_factory=list)
+    started: float = field(init=False, default_factory=time.monotonic)
+
+    def run(self) -> Result:
+        subject, settings = self.subject, self.settings
+        self.streams = find_streams(subject)
+        with self.progress.step("simulator"):
+            recorder = build_simulator(subject, self.folder / "trace", watch=list(subject.signals))
+        mutants = choose_mutants(subject, settings.mutants, settings.seed)
+        mutated = write_mutants(subject, mutants, self.folder / "mutants")
+        environment = self._environment()
+        status = "rounds"
+        coverage: Coverage | None = None
+        compared: Golden | None = None
+        outcome = None
+        trace = self._trace(recorder, 1)
+        for number in range(1, settings.rounds + 1):
+            if number > 1:
+                trace = self._trace(recorder, number)
+            compared = self.golden(trace) if self.golden else None
+            proposed = self._propose(trace, mutants, coverage, number)
+            with self.progress.step(f"judge {number}", f"{len(proposed)} properties"):
+                self._judge(proposed, environment, trace)
+            with self.progress.step(f"mutants {number}") as step:
+                self._mutate(mutants, mutated, environment)
+                step.detail = f"{self._killed()} of {len(mutants)} killed"
+            with self.progress.step(f"coverage {number}"):
+                coverage = self._cover(trace, environment)
+            functional = self._functional(trace)
+            before, outcome = outcome, self._grade(coverage, functional, mutants, compared)
+            falsified = sum(j.status == "falsified" for j in self.judgements.values())
+            self.rounds.append(
+                Round(
+                    number,
+                    len(proposed),
+                    outcome.points,
+                    outcome.available,
+                    self._killed(),
+                    falsified,
+                )
+            )
+            if outcome.percent >= settings.target:
+                status = "target"
+                break
+            if time.monotonic() - self.started > settings.seconds:
+                status = "budget"
+                break
+            grew = self._learn()
+            if before is not None and outcome.points <= before.points + 0.05 and not grew:
+                status = "no progress"
+                break
+        assert outcome is not None
+        return Result(
+            subject, settings, self.streams, tuple(self.judgements.values()),
+            tuple(self.needless.values()), tuple(mutants), tuple(self.kills), tuple(self.checked),
+            dict(self.differences), coverage, self._functional(trace), compared, outcome,
+            tuple(self.rounds), status, tuple(self.notes), time.monotonic() - self.started,
+        )  # fmt: skip
+
+    def _environment(self) -> list[Property]:
+        """What streams into the design promise, and what the specification assumes."""
+        promised = []
+        for s in self.streams:
+            if s.into:
+                # The names are of inputs and of the ready that answers them, so admit() would refuse it.
+                kept = " && ".join([s.valid, *(f"stable({p})" for p in s.payload)])
+                promised.append((f"{s.valid}_waits", f"{s.valid} && !{s.ready} |=> {kept}"))
+        known = [
+            Property(name, parse_property(text, self.subject.widths), "assume", "protocol")
+            for name, text in promised
+        ]
+        assumed = [p for p in self.required if p.kind == "assume"]
+        self.assumed = [p for p in admit(assumed, self.subject) if isinstance(p, Property)]
+        return [*known, *self.assumed]
+
+    def _trace(self, recorder: Simulator, number: int) -> Trace:
+        stimulus = self._stimulus()
+        with self.progress.step(f"simulate {number}", f"{stimulus.cycles} cycles"):
+            return record(recorder, stimulus, self.streams)
+
+    def _stimulus(self) -> Stimulus:
+        cycles = self.settings.cycles + 2 * len(self.rows)
+        stimulus = draw_stimulus(self.subject, cycles, self.settings.seed, self.rows)
+        stimulus, broken = respecting(self.subject, stimulus, self.assumed)
+        for name in broken:
+            self._note(f"the stimulus does not keep to assumption {name} in every cycle")
+        return stimulus
+
+    def _propose(
+        self, trace: Trace, mutants: Sequence[Mutant], coverage: Coverage | None, number: int
+    ) -> list[Property]:
+        offers = [p for p in self.required if p.kind != "assume"] if number == 1 else []
+        limits = MineLimits(total=self.settings.proposals)
+        offers += mine(self.subject, trace, self.streams, limits)
+        missed = (
+            [f"{p.file}:{p.line} {p.kind} {p.what}" for p in coverage.missed()] if coverage else []
+        )
+        feedback = Feedback(
+            number, list(self.judgements.values()), self._survivors(mutants), missed
+        )
+        for proposer in self.proposers:
+            with self.progress.step(f"{proposer.name} {number}"):
+                offers += proposer.propose(self.subject, self.streams, feedback)
+        fresh: list[Property] = []
+        for entry in admit(offers, self.subject):
+            key = f"{entry.kind} {entry.text}"
+            if key in self.judgements or key in self.needless:
+                continue
+            if isinstance(entry, Judgement):
+                self.judgements[key] = entry
+            elif key not in {f"{p.kind} {p.text}" for p in fresh}:
+                fresh.append(entry)
+        return fresh
+
+    def _judge(
+        self, fresh: Sequence[Property], environment: Sequence[Property], trace: Trace
+    ) -> None:
+        good = [j.item for j in self.judgements.values() if j.earns and j.item]
+        given = [p for p in fresh if p.source != "offline"]
+        mined = [p for p in fresh if p.source == "offline"]
+        ordered = [*good, *given, *mined]
+        verdicts = (
+            redundant(ordered, self.folder / "redundant", self.settings.effort) if mined else []
+        )
+        # What somebody asked for is judged in any case; of what is mined, only what adds something.
+        for item, no in zip(ordered[len(good) :], verdicts[len(good) :], strict=bool(mined)):
+            if no and item.source == "offline":
+                self.needless[f"{item.kind} {item.text}"] = item
+        chosen = [p for p in [*given, *mined] if f"{p.kind} {p.text}" not in self.needless]
+        left = self.settings.seconds - (time.monotonic() - self.started)
+        try:
+            ruled = rule(
+                self.subject, [*environment, *chosen], trace, self.folder / "proofs",
+                self.settings.effort, seed=self.settings.seed, proofs=left > 0,
+            )  # fmt: skip
+        except ToolError as error:
+            self._note(f"no proofs: {error}")
+            ruled = rule(
+                self.subject, [*environment, *chosen], trace, self.folder / "proofs",
+                self.settings.effort, seed=self.settings.seed, proofs=False,
+            )  # fmt: skip
+        for judgement in ruled[len(environment) :]:
+            self.judgements[f"{judgement.kind} {judgement.text}"] = judgement
+
+    def _mutate(
+        self, mutants: Sequence[Mutant], mutated: Path, environment: Sequence[Property]
+    ) -> None:
+        subject = self.subject
+        self.checked = [j.item for j in self.judgements.values() if j.earns and j.item]
+        checker = write_checker([*self.checked, *environment], subject.edge)
+        simulator = build_simulator(
+            subject, self.folder / "killing", design=mutated, mutants=len(mutants), checker=checker
+        )
+        kills, _ = simulator.run(self._stimulus(), self.streams, seconds=self.settings.seconds)
+        if len(kills) < len(mutants) + 1:
+            self._note(f"only {len(kills) - 1} of {len(mutants)} mutants were played in time")
+        self.kills = kills
+        alive = [
+            k.mutant for k in kills[1:]
+            if k.difference is None and not k.violated and k.mutant not in self.differences
+        ]  # fmt: skip
+        try:
+            found = compare(
+                subject, mutated, alive, self.streams, self.folder / "miters", self.settings.effort
+            )
+        except ToolError as error:
+            self._note(f"survivors were not compared: {error}")
+            found = []
+        self.differences |= {d.mutant: d for d in found}
+
+    def _cover(self, trace: Trace, environment: Sequence[Property]) -> Coverage | None:
+        checker = write_checker([*self.checked, *environment], self.subject.edge)
+        for with_checker in (checker, None):
+            try:
+                coverage = measure(self.subject, trace, with_checker, self.folder / "coverage")
+            except ToolError as error:
+                self._note(str(error))
+                continue
+            if not coverage.agrees:
+                self._note(coverage.note)
+            return coverage
+        return None
+
+    def _functional(self, trace: Trace) -> dict[str, bool]:
+        """Points of function: what each stream can do, and the covers that were asked for."""
+        found = {}
+        for s in self.streams:
+            if s.valid in trace.values and s.ready in trace.values:
+                valid, ready = (
+                    trace.values[n].astype(bool) & ~trace.reset for n in (s.valid, s.ready)
+                )
+                live = ~trace.reset
+                found[f"{s.valid}: transfer"] = bool((valid & ready).any())
+                found[f"{s.valid}: waits"] = bool((valid & ~ready & live).any())
+                found[f"{s.valid}: idle"] = bool((~valid & ready & live).any())
+                found[f"{s.valid}: two in a row"] = bool(
+                    (valid[1:] & ready[1:] & valid[:-1] & ready[:-1]).any()
+                )
+        for judgement in self.judgements.values():
+            if judgement.kind == "cover" and judgement.status != "refused":
+                found[f"cover {judgement.name}"] = judgement.hits > 0
+            elif judgement.earns:
+                found[f"condition of {judgement.name}: {judgement.text}"] = judgement.hits > 0
+        return found
+
+    def _grade(
+        self, coverage: Coverage | None, functional: dict[str, bool], mutants: Sequence[Mutant],
+        compared: Golden | None,
+    ) -> Grade:  # fmt: skip
+        registers = sum(s.register and "." not in s.name for s in self.subject.signals.values())
+        wanted = max(4, 2 * len(self.streams) + min(registers, 12))
+        equivalent = sum(d.verdict == "equivalent" for d in self.differences.values())
+        killed = self.kills[1:]
+        counts = MutantCounts(
+            len(killed), equivalent, self._killed(), sum(k.difference is not None for k in killed),
+            sum(bool(self._violated(k)) for k in killed),
+        )  # fmt: skip
+        return grade(
+            coverage, (sum(functional.values()), len(functional)), list(self.judgements.values()),
+            len(self.needless), wanted, counts, compared,
+        )  # fmt: skip
+
+    def _violated(self, kill: Kill) -> list[int]:
+        """Properties of the design, not assumptions, that a mutant violates."""
+        return [k for k in kill.violated if k < len(self.checked)]
+
+    def _killed(self) -> int:
+        return sum(k.difference is not None or bool(self._violated(k)) for k in self.kills[1:])
+
+    def _survivors(self, mutants: Sequence[Mutant]) -> list[Mutant]:
+        alive = {
+            k.mutant for k in self.kills[1:] if k.difference is None and not self._violated(k)
+        } - {d.mutant for d in self.differences.values() if d.verdict == "equivalent"}  # fmt: skip
+        return [m for m in mutants if m.number in alive]
+
+    def _learn(self) -> bool:
+        """Turn what was found into directed inputs of the next round; whether there are any."""
+        new: list[dict[str, int]] = []
+        for judgement in self.judgements.values():
+            new += judgement.rows
+        for difference in self.differences.values():
+            if difference.wave is not None:
+                new += directed(self.subject, difference.wave)
+        grew = len(new) > len(self.rows)
+        self.rows = new[: 2 * self.settings.cycles]
+        return grew
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
