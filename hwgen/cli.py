@@ -891,6 +891,64 @@ def pim_check(
     raise typer.Exit(CHECK_FAILED if broken else OK)
 
 
+@pim.command("sim")
+def pim_sim(
+    model: Annotated[
+        str, typer.Option(help="gpt3-7b, gpt3-13b, gpt3-30b, gpt3-175b, llama3-8b ...")
+    ],
+    batch: Annotated[int, typer.Option(min=1, help="Requests at work.")] = 256,
+    dataset: Annotated[
+        str, typer.Option(help="sharegpt or alpaca: lengths of requests.")
+    ] = "sharegpt",
+    lengths: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Contexts of the requests, instead.")
+    ] = None,
+    design: Annotated[
+        str | None, typer.Option(help="Only this design; all of them have a line else.")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Batches to average over.")] = 3,
+    sram_mib: Annotated[
+        int | None, typer.Option(min=1, help="On-chip memory of the NPU.  [default: 128]")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Serve requests that arrive so often a second.")
+    ] = None,
+    requests: Annotated[int, typer.Option(min=1, help="To serve, with --rate.")] = 200,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write a layer of one design for Perfetto.")
+    ] = None,
+    seed: Seed = 0,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate decoding on NPUs with memory that computes: a layer, or requests as they arrive."""
+    from generators.files import write
+    from hwgen.show import show_pim, show_pim_service
+    from sim.pim import system, workload
+    from sim.pim.serving import check_fit, serve
+    from sim.pim.timeline import timeline
+
+    decoder = workload.decoder(model)
+    if design is not None and design not in system.DESIGNS:
+        raise DesignError(catalogue.unknown("design", design, list(system.DESIGNS)))
+    if trace is not None and design is None:
+        raise DesignError("--trace needs a --design")
+    chosen = [system.DESIGNS[design]] if design else list(system.DESIGNS.values())
+    if sram_mib is not None:
+        chosen = [system.with_sram(d, sram_mib << 20) for d in chosen]
+    if rate is not None:
+        served = [(d, serve(d, decoder, dataset, requests, rate, batch, seed)) for d in chosen]
+        show_pim_service(console, served)
+        return
+    batches = workload.batches(dataset, lengths, batch, draws, seed)
+    for one in batches:
+        check_fit(decoder, one)
+    show_pim(console, decoder, batches, chosen)
+    if trace is not None:
+        write(trace, timeline(chosen[0], decoder, batches[0]))
+        console.say(f"wrote {trace}")
+
+
 # From an exception to one line and an exit code.
 
 

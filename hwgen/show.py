@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from generators.synth import SynthesisResult
     from hwgen.evaluate import DigitStatistics, Quality
     from hwgen.kernels import Deviation
+    from sim.pim.serving import Service
+    from sim.pim.system import Design
+    from sim.pim.workload import Decoder
     from sim.run import SimResult
     from sim.verify.campaign import Result
 
@@ -377,3 +380,64 @@ def show_plan(console: Console, card: GraphCard, kernel: KernelPlan) -> None:
             ("published", f"{other.cycles:,} ({other.source}), {other.cycles / plan.makespan:.2f}x")
         )
     console.facts(facts)
+
+
+def show_pim(
+    console: Console, model: Decoder, batches: Sequence[Any], designs: Sequence[Design]
+) -> None:
+    """A layer of a decoder on each design, as the mean over batches; details if there is only one."""
+    from hw.pim.timing import PRESETS
+    from sim.pim.system import energy, layer_time
+
+    rows: list[list[object]] = []
+    size = len(batches[0])
+    for design in designs:
+        layers = [layer_time(design, model, lengths) for lengths in batches]
+        cycles = sum(x.cycles for x in layers) / len(layers)
+        busy = [sum(part) / len(layers) / cycles for part in
+                ((x.npu for x in layers), (x.pim for x in layers),
+                 (64 * x.counts.get("RD", 0) / 1024 for x in layers))]  # fmt: skip
+        step = cycles * model.layers / 1e6
+        timing = design.channel.timing if design.channel else PRESETS["neupims-hbm"]
+        joule = "-"
+        if not design.gpu:
+            parts = [sum(energy(timing, design.channel, x).values()) for x in layers]
+            joule = f"{sum(parts) / len(parts) * model.layers * model.tensor / size / 1e6:.2f}"
+        rows.append(
+            [
+                design.name, f"{cycles:,.0f}", f"{size * model.pipeline / step * 1e3:,.0f}",
+                f"{step:.2f}", *(f"{100 * b:.0f}" for b in busy), joule,
+                "yes" if all(x.interleaved for x in layers) else "no", design.text,
+            ]
+        )  # fmt: skip
+    console.table(
+        ["design", "cycles a layer", "tokens/s", "ms a token", "NPU %", "PIM %", "bus %",
+         "memory mJ a token", "sub-batches", ""],
+        rows,
+    )  # fmt: skip
+    if len(designs) == 1:
+        layer = layer_time(designs[0], model, batches[0])
+        console.facts(
+            [(name, f"{cycles:,.0f} cycles") for name, cycles in layer.stages.items()]
+            + [
+                (f"bound by {name}", f"{cycles:,.0f} cycles")
+                for name, cycles in layer.bounds.items()
+            ]
+        )
+
+
+def show_pim_service(console: Console, served: Sequence[tuple[Design, Service]]) -> None:
+    """How each design served the same requests."""
+    rows: list[list[object]] = [
+        [
+            design.name, s.requests, s.iterations, f"{s.seconds:.2f}", f"{s.tokens_per_second:,.0f}",
+            f"{s.batch:.0f}", *(f"{a:.1f} / {b:.1f} / {c:.1f}" for a, b, c in (s.first_token, s.per_token)),
+            s.waited_for_memory,
+        ]
+        for design, s in served
+    ]  # fmt: skip
+    console.table(
+        ["design", "requests", "iterations", "s", "tokens/s", "batch",
+         "first token, ms (50/90/99 %)", "per token, ms", "waits for memory"],
+        rows,
+    )  # fmt: skip

@@ -35,6 +35,8 @@ class PimConfig:
         and the same row cannot.
     array : ``registers``, behavioural: an activation copies the row into a buffer; ``block_ram``:
         a buffer is the number of the open row, and columns are read on demand.
+    share : cycles after which a waiting read or write may open its row before GACT does; 0: never. A
+        shorter wait is more bandwidth for them and slower multipliers.
     patience : cycles after which a waiting read or write keeps the next sequence from starting.
     timing : of the commands.
     """
@@ -54,6 +56,7 @@ class PimConfig:
     refresh: Literal["staggered", "together"] = "staggered"
     subarrays: int = 0
     array: Literal["registers", "block_ram"] = "registers"
+    share: int = 0
     patience: int = 512
     timing: PimTiming = field(default_factory=lambda: PRESETS["neupims-hbm"])
 
@@ -83,6 +86,7 @@ class PimConfig:
                 f"fmt must be int8, bf16 or bf16-block, not {self.fmt!r}")  # fmt: skip
         require(self.buffers in (1, 2), f"buffers must be 1 or 2, not {self.buffers!r}")
         require(self.dual or self.buffers == 1, "Two buffers in turns need dual row buffers")
+        require(self.dual or not self.share, "A share needs dual row buffers")
         require(self.refresh in ("staggered", "together"),
                 f"refresh must be staggered or together, not {self.refresh!r}")  # fmt: skip
         require(self.array in ("registers", "block_ram"),
@@ -91,6 +95,8 @@ class PimConfig:
             power("subarrays", 2, self.rows)
         require(self.col_bits <= BURST_BITS,
                 f"{self.lanes} lanes of {self.elem_bits} bits exceed {BURST_BITS} bits")  # fmt: skip
+        require(0 <= self.share < self.patience,
+                f"share must be 0 to {self.patience - 1}, not {self.share!r}")  # fmt: skip
         require(1 <= self.patience < 4096, f"patience must be 1 to 4095, not {self.patience!r}")
         require(self.gwrite >= self.bursts + 4,
                 f"A page of {self.bursts} bursts cannot be copied in {self.gwrite} cycles")  # fmt: skip
@@ -161,9 +167,12 @@ class PimConfig:
     def tile_base(self) -> int:
         """Cycles that closing and opening one row in all banks takes at most."""
         t = self.timing
-        early = max(0, t.ras - t.rcd_pim - t.comp * t.fill)
-        closing = (1 if self.prea else self.banks) + early + t.rp
-        opening = -(-self.banks_per_rank // self.act_group) * max(t.faw, t.rrd_l) + self.ranks
+        slots = 1 if self.prea else self.banks
+        # Rows that opened last close last: tRAS rarely waits.
+        early = max(0, t.ras - t.rcd_pim - self.group_cycles(1) - max(0, slots - self.act_group))
+        closing = slots + early + t.rp
+        window = max(t.faw, t.rrd_l) * (2 if self.share else 1)
+        opening = -(-self.banks_per_rank // self.act_group) * window + self.ranks
         return max(closing + opening + t.rcd_pim + 4, self.gwrite)
 
     def estimate(self, tiles: int, cycles: int, before: int = 0) -> int:
@@ -193,6 +202,6 @@ class PimConfig:
             "p": self.page_bytes, "l": self.lanes, "f": self.fmt.replace("-", "_") + "_",
             "d": int(self.dual), "n": self.buffers, "e": self.entries, "a": self.act_group,
             "x": int(self.prea), "j": int(self.refresh == "together"), "s": self.subarrays,
-            "m": int(self.array == "block_ram"), "w": self.patience,
+            "m": int(self.array == "block_ram"), "w": self.patience, "o": self.share,
             "t": "_" + self.timing.name.replace("-", "_"),
         }  # fmt: skip

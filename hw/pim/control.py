@@ -208,7 +208,9 @@ class PimControl(Unit):
 
         issue(Cmd.PIMPRE, closable.bit_select(head.bank, 1))
         issue(Cmd.PIMPREA, (opened & ~closable) == 0)
-        issue(Cmd.GACT, of_group(openable).all() & ~of_group(timers.gact_conflict).any())
+        self._yields = Signal()  # a read or write has waited long enough for its row
+        openable = of_group(openable).all() & ~of_group(timers.gact_conflict).any()
+        issue(Cmd.GACT, openable & ~self._yields)
         issue(Cmd.COMP, ready & timers.comp_ok)
         issue(Cmd.COMPS_READRES, ready & timers.composite_ok)
         issue(Cmd.READRES, timers.readres_ok)
@@ -282,7 +284,10 @@ class PimControl(Unit):
             kept = Const(0)
             if kind == "mem" and c.dual:
                 kept = self.active & ((row >> shift) == (self._reserved >> shift))
-                kept |= gact_waits & (self._rank(head.bank) == self._rank(bank))
+                waits = gact_waits & (self._rank(head.bank) == self._rank(bank))
+                kept |= waits & (age < c.share) if c.share else waits
+                if c.share:
+                    m.d.comb += self._yields.eq(go & ~opened & ~clash & ~kept & waits)
             elif kind == "mem":
                 kept = gact_waits | (self.pim.valid & (head.cmd == Cmd.HEADER) & ~held)
             choices.add(go & ~opened & ~clash & ~kept & timers.act_ok.bit_select(bank, 1),

@@ -27,7 +27,7 @@ TINY = np.float32(2.0**-126)
 
 def to_bf16(x: NDArray[np.floating]) -> NDArray[np.uint16]:
     """float32 to bfloat16, to nearest even; NaN is 0x7fc0."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    bits = np.asarray(x, np.float32).view(np.uint32)
     odd = bits >> np.uint32(16) & np.uint32(1)
     rounded = ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype(np.uint16)
     return np.where(np.isnan(x), np.uint16(0x7FC0), rounded)

@@ -118,28 +118,36 @@ class _Replay:
             if at is not None:
                 options.append((at, command, takes))
 
+        patient = not c.share or now < mem_start + c.share
+        if patient and c.share:
+            wake.append(mem_start + c.share)
+        copy = pim if pim is not None and pim.cmd is Cmd.GWRITE else None
+        able = mem is not None and not draining[rules.rank(mem.bank)] and not self.locked
+        able = able and not (copy is not None and mem is not None and copy.bank == mem.bank)
+        yields = (
+            mem is not None and pim is not None and able and not patient
+            and rules.rows[0][mem.bank] is None and copy is None
+            and rules.rank(pim.bank) == rules.rank(mem.bank)
+            and not any(rules.near(rules.rows[1 + buf][mem.bank], mem.row) for buf in range(c.buffers))
+            and not (self.active and rules.near(mem.row, self.reserved))
+        )  # fmt: skip
+
         self._for_refresh(draining, offer)
         if pim is not None and not drop and not begins:
             if pim.cmd is Cmd.HEADER and not held:
                 self._clear_for(pim.row, range(c.banks), offer)
             elif pim.cmd is Cmd.GACT:
                 clash = [b for b in rules.act_group(pim.bank) if self._in_the_way(pim.row, b)]
-                if not clash:
+                if not clash and not yields:
                     offer(pim, "pim")
                 self._clear_for(pim.row, rules.act_group(pim.bank), offer)
             elif pim.cmd not in (Cmd.HEADER, Cmd.GWRITE):
                 offer(pim, "pim")
-        copy = pim if pim is not None and pim.cmd is Cmd.GWRITE else None
         if copy is not None and not draining[rules.rank(copy.bank)] and not self.locked:
             self._use_row(copy, "pim", not self.active, False, offer)
-        if (
-            mem is not None
-            and not draining[rules.rank(mem.bank)]
-            and not self.locked
-            and not (copy is not None and copy.bank == mem.bank)
-        ):
+        if mem is not None and able:
             command = Command(Cmd.WR if mem.write else Cmd.RD, mem.bank, mem.row, col=mem.col)
-            kept = copy is not None or self._kept(mem, pim, held)
+            kept = copy is not None or self._kept(mem, pim, held, patient)
             self._use_row(command, "mem", not self.active and copy is None, kept, offer)
 
         chosen = next((option for option in options if option[0] <= now), None)
@@ -192,14 +200,15 @@ class _Replay:
             if self._in_the_way(row, bank):
                 offer(Command(Cmd.PRE, bank))
 
-    def _kept(self, mem: Request, pim: Command | None, held: bool) -> bool:
+    def _kept(self, mem: Request, pim: Command | None, held: bool, patient: bool) -> bool:
         """A row for reads stays closed for the sake of the multipliers."""
         gact = pim is not None and pim.cmd is Cmd.GACT
         if not self.c.dual:
             return gact or (pim is not None and pim.cmd is Cmd.HEADER and not held)
         if self.active and self.rules.near(mem.row, self.reserved):
             return True
-        return gact and pim is not None and self.rules.rank(pim.bank) == self.rules.rank(mem.bank)
+        same = pim is not None and self.rules.rank(pim.bank) == self.rules.rank(mem.bank)
+        return gact and same and patient
 
     def _use_row(self, command: Command, takes: str, quiet: bool, kept: bool, offer) -> None:
         rules, bank, row = self.rules, command.bank, command.row

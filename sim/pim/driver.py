@@ -10,7 +10,7 @@ from hw.pim.config import BURST_BITS, PimConfig
 from sim.pim.controller import Request
 from sim.pim.protocol import Command
 
-__all__ = ["Program", "Result", "attend", "logit", "store"]
+__all__ = ["Program", "Result", "Tiles", "attend", "logit", "store"]
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,14 @@ def _value_row(c, head, piece, chunk, pieces, chunks, slots) -> tuple[int, int]:
     return (head * chunks + chunk) * per_head + piece // slots, piece % slots
 
 
-class _Tiles:
-    """Tiles one after the other: header, close, open, compute; with two buffers in turns."""
+class Tiles:
+    """Tiles one after the other: header, close, open, compute; with two buffers in turns.
 
-    def __init__(self, c: PimConfig, program: Program) -> None:
-        self.c, self.program, self.before = c, program, 0
+    With ``composite=False`` each step and each READRES is a command of its own, as in Newton.
+    """
+
+    def __init__(self, c: PimConfig, program: Program, composite: bool = True) -> None:
+        self.c, self.program, self.before, self.composite = c, program, 0, composite
         self._waiting: list[tuple[int, list[Command]]] = []
 
     def tile(self, row: int, steps: list[Command]) -> None:
@@ -173,11 +176,22 @@ class _Tiles:
         ]
 
     def _steps(self, row: int, steps: list[Command], buf: int) -> list[Command]:
-        last = len(steps) - 1
-        return [
-            step._replace(cmd=Cmd.COMPS_READRES, row=row, buf=buf, last=int(i == last))
-            for i, step in enumerate(steps)
-        ]
+        found = []
+        for i, step in enumerate(steps):
+            last = int(i == len(steps) - 1)
+            whole = step._replace(cmd=Cmd.COMPS_READRES, row=row, buf=buf, last=last)
+            if self.composite:
+                found.append(whole)
+                continue
+            found += [
+                whole._replace(
+                    cmd=Cmd.COMP, col=step.col + j, gcol=step.gcol + j, fresh=int(j == 0),
+                    tail=step.tail if j == step.k - 1 else 0, last=0,
+                )
+                for j in range(step.k)
+            ]  # fmt: skip
+            found.append(whole._replace(cmd=Cmd.READRES))
+        return found
 
 
 def _load(
@@ -207,7 +221,7 @@ def logit(
     group, per = heads // kv_heads, c.page_elements // dk
     tiles, parts = k_tiles(c, length, kv_heads, dk)
     program = Program()
-    runner = _Tiles(c, program)
+    runner = Tiles(c, program)
     width = dk // c.lanes
     for part in range(parts):
         here = range(part * per, min((part + 1) * per, kv_heads))
@@ -240,7 +254,7 @@ def attend(
     group, slots = heads // kv_heads, _slots(c, length, pack)
     pieces, chunks = -(-dk // c.banks), -(-length // c.page_elements)
     program = Program()
-    runner = _Tiles(c, program)
+    runner = Tiles(c, program)
     for h in range(kv_heads):
         for chunk in range(chunks):
             count = min(c.page_elements, length - chunk * c.page_elements)
@@ -248,7 +262,7 @@ def attend(
             for first in range(0, group, c.entries):
                 turns = range(first, min(first + c.entries, group))
                 for entry, turn in enumerate(turns):
-                    page = np.zeros(c.page_elements, weights.dtype)
+                    page = np.ones(c.page_elements, weights.dtype)  # `tail` masks what is behind
                     page[:count] = weights[h * group + turn, chunk * c.page_elements :][:count]
                     row = None
                     if scratch is not None:

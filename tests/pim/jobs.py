@@ -77,7 +77,7 @@ def attention(
     rng = np.random.default_rng(seed)
     q = numbers(c.fmt, rng, heads, dk)
     k, v = numbers(c.fmt, rng, kv_heads, length, dk), numbers(c.fmt, rng, kv_heads, length, dk)
-    cells = np.zeros((c.banks, c.rows, c.page_elements), q.dtype)
+    cells = numbers(c.fmt, rng, c.banks, c.rows, c.page_elements)  # what was there before
     keys = driver.place_keys(c, k, cells, 0)
     used = keys + driver.place_values(c, v, cells, keys, pack)
     scale = 1e-3 if c.fmt == "int8" else dk**-0.5

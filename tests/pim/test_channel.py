@@ -16,7 +16,7 @@ from sim.pim.trace import judge, parse, write
 from tests.pim.jobs import attention, build, compare, queues, small
 
 CONFIGS = {
-    "single": small(),
+    "single": small(share=20),
     "turns": small(act_group=1, buffers=2, entries=2, prea=True, refresh="together",
                    array="block_ram", fmt="bf16"),
 }  # fmt: skip
