@@ -702,6 +702,23 @@ def verify(
         str | None,
         typer.Option(metavar="TEXT|FILE", help="What it is for; lines `assert: ...` are judged."),
     ] = None,
+    llm: Annotated[
+        str,
+        typer.Option(metavar="offline|PROVIDER:MODEL", help="A model that proposes too: openai, anthropic, local."),
+    ] = "offline",
+    llm_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Another server of OpenAI's protocol.")
+    ] = None,
+    llm_tokens: Annotated[int, typer.Option(min=1, help="The model's allowance.")] = 200_000,
+    llm_fallback: Annotated[
+        bool, typer.Option("--llm-fallback", help="Go on without the model if it cannot be asked.")
+    ] = False,
+    llm_record: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep all exchanges with the model there.")
+    ] = None,
+    llm_replay: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take all exchanges from there; ask nobody.")
+    ] = None,
     budget: Annotated[
         float, typer.Option(metavar="SECONDS", help="After so long no new round begins.")
     ] = 600,
@@ -739,7 +756,7 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Grade how well a module is verified: properties, proofs, mutants, coverage; any Verilog with a clock."""
-    from hwgen.verify import VerifyRequest, parameters
+    from hwgen.verify import LlmRequest, VerifyRequest, parameters
     from hwgen.verify import verify as verify_
     from sim.verify.campaign import Settings
     from sim.verify.formal import Effort
@@ -747,7 +764,7 @@ def verify(
     settings = Settings(rounds, target, budget, mutants, cycles, seed, Effort(effort, depth))
     request = VerifyRequest(
         targets, top, spec, settings, out, clock, reset, parameters(parameter or []), include or [],
-        define or [],
+        define or [], LlmRequest(llm, llm_url, llm_tokens, llm_fallback, llm_record, llm_replay),
     )  # fmt: skip
     result, folder = verify_(request, console)
     show_verification(console, result, folder)

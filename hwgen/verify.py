@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from designs.cache import cache_folder
 from designs.errors import DesignError
 from designs.progress import Progress
 from generators.files import new_folder
 from sim.verify.campaign import Result, Settings, run_campaign
+from sim.verify.llm.exchange import Exchanges, Mode
+from sim.verify.llm.proposer import Allowance, LlmProposer
+from sim.verify.llm.providers import connect, parse_provider
 from sim.verify.report import write_report
 from sim.verify.specification import read_specification
 from sim.verify.subject import elaborate
 
-__all__ = ["VerifyRequest", "parameters", "verify"]
+__all__ = ["LlmRequest", "VerifyRequest", "parameters", "verify"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,27 @@ class VerifyRequest:
     parameters: Mapping[str, int] | None = None
     include: Sequence[Path] = ()
     define: Sequence[str] = ()
+    llm: LlmRequest = field(default_factory=lambda: LlmRequest())
+
+
+@dataclass(frozen=True)
+class LlmRequest:
+    """Which model proposes too.
+
+    Parameters
+    ----------
+    model : ``offline`` (none), or ``PROVIDER:MODEL``.
+    url : of a server of the same protocol, instead of the provider's own.
+    fallback : go on without it if it cannot be asked.
+    record, replay : folder to keep all exchanges in, or to take them from instead of asking.
+    """
+
+    model: str = "offline"
+    url: str | None = None
+    tokens: int = 200_000
+    fallback: bool = False
+    record: Path | None = None
+    replay: Path | None = None
 
 
 def parameters(texts: Sequence[str]) -> dict[str, int]:
@@ -72,6 +97,7 @@ def verify(request: VerifyRequest, progress: Progress) -> tuple[Result, Path]:
     if settings.seconds <= 0:
         raise DesignError("--budget 0 leaves no time to verify anything; give seconds")
     spec = read_specification(request.spec) if request.spec is not None else None
+    proposer = _proposer(request, spec.prose if spec else "")
     files, top, beside = _sources(request)
     out = request.out or beside
     _check_out(out)
@@ -85,14 +111,33 @@ def verify(request: VerifyRequest, progress: Progress) -> tuple[Result, Path]:
             )  # fmt: skip
             step.detail = f"{subject.top}, {subject.cells:,} cells"
         required = spec.required(subject) if spec else []
-        result = run_campaign(subject, settings, folder, progress, required=required)
+        result = run_campaign(
+            subject, settings, folder, progress, required=required,
+            proposers=[proposer] if proposer else [],
+        )  # fmt: skip
         asked: dict[str, Any] = {
             "seed": settings.seed, "cycles": settings.cycles, "mutants": settings.mutants,
-            "rounds": settings.rounds, "budget": settings.seconds, "llm": "offline",
+            "rounds": settings.rounds, "budget": settings.seconds, "llm": request.llm.model,
+            "spent": proposer.spent() if proposer else {},
         }  # fmt: skip
         with new_folder(out) as fresh:
             write_report(result, asked, fresh)
     return result, out
+
+
+def _proposer(request: VerifyRequest, prose: str) -> LlmProposer | None:
+    """The model that was asked for, or None."""
+    llm = request.llm
+    chosen = parse_provider(llm.model)
+    if chosen is None:
+        return None
+    if llm.record and llm.replay:
+        raise DesignError("give --llm-record or --llm-replay, not both")
+    mode: Mode = "replay" if llm.replay else "record" if llm.record else "cache"
+    transport = None if llm.replay else connect(*chosen, llm.url)
+    folder = llm.replay or llm.record or cache_folder() / "llm"
+    exchanges = Exchanges(llm.model, transport, folder, mode)
+    return LlmProposer(exchanges, prose, Allowance(llm.tokens), llm.fallback)
 
 
 def _sources(request: VerifyRequest) -> tuple[list[Path], str | None, Path]:

@@ -25,7 +25,16 @@ from sim.verify.simulate import Kill, Simulator, build_simulator, record
 from sim.verify.stimulus import Stimulus, Stream, draw_stimulus, find_streams
 from sim.verify.subject import Subject
 
-__all__ = ["Campaign", "Feedback", "Proposer", "Result", "Round", "Settings", "run_campaign"]
+__all__ = [
+    "Campaign",
+    "Feedback",
+    "Offer",
+    "Proposer",
+    "Result",
+    "Round",
+    "Settings",
+    "run_campaign",
+]
 
 GoldenModel = Callable[[Trace], Golden]
 """Compares what a trace shows with what a model says."""
@@ -66,15 +75,22 @@ class Feedback:
     missed: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Offer:
+    """Properties that somebody proposes, and inputs of consecutive cycles to try."""
+
+    proposals: Sequence[Proposal]
+    rows: Sequence[dict[str, int]] = ()
+
+
 class Proposer(Protocol):
     """Somebody else who proposes, beside the offline one."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
-    def propose(
-        self, subject: Subject, streams: Sequence[Stream], feedback: Feedback
-    ) -> list[Proposal]:
-        """Proposals for a round; what is wrong with them is found out later."""
+    def propose(self, subject: Subject, streams: Sequence[Stream], feedback: Feedback) -> Offer:
+        """An offer for a round; what is wrong with it is found out later."""
         ...
 
 
@@ -166,6 +182,7 @@ class Campaign:
     streams: tuple[Stream, ...] = field(init=False)
     assumed: list[Property] = field(init=False, default_factory=list)
     rows: list[dict[str, int]] = field(init=False, default_factory=list)
+    offered: list[dict[str, int]] = field(init=False, default_factory=list)
     judgements: dict[str, Judgement] = field(init=False, default_factory=dict)
     needless: dict[str, Property] = field(init=False, default_factory=dict)
     differences: dict[int, Difference] = field(init=False, default_factory=dict)
@@ -264,8 +281,6 @@ class Campaign:
         self, trace: Trace, mutants: Sequence[Mutant], coverage: Coverage | None, number: int
     ) -> list[Property]:
         offers = [p for p in self.required if p.kind != "assume"] if number == 1 else []
-        limits = MineLimits(total=self.settings.proposals)
-        offers += mine(self.subject, trace, self.streams, limits)
         missed = (
             [f"{p.file}:{p.line} {p.kind} {p.what}" for p in coverage.missed()] if coverage else []
         )
@@ -274,7 +289,11 @@ class Campaign:
         )
         for proposer in self.proposers:
             with self.progress.step(f"{proposer.name} {number}"):
-                offers += proposer.propose(self.subject, self.streams, feedback)
+                offer = proposer.propose(self.subject, self.streams, feedback)
+                offers += offer.proposals
+                self.offered += offer.rows
+        limits = MineLimits(total=self.settings.proposals)
+        offers += mine(self.subject, trace, self.streams, limits)
         fresh: list[Property] = []
         for entry in admit(offers, self.subject):
             key = f"{entry.kind} {entry.text}"
@@ -409,7 +428,7 @@ class Campaign:
 
     def _learn(self) -> bool:
         """Turn what was found into directed inputs of the next round; whether there are any."""
-        new: list[dict[str, int]] = []
+        new = list(self.offered)
         for judgement in self.judgements.values():
             new += judgement.rows
         for difference in self.differences.values():

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pyosys import libyosys as ys  # pyright: ignore[reportMissingImports]
+from pyosys import libyosys as ys  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
 
 class Yosys:

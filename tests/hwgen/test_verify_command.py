@@ -7,6 +7,7 @@ import pytest
 
 from hwgen import cli
 from tests.sim.verify.designs import FIFO
+from tests.sim.verify.model_server import chat, model_server
 
 SPEC = """A queue of four bytes. What is offered waits until it is taken.
 assert room: level <= 4
@@ -89,6 +90,9 @@ WRONG = {
     "clock": (["fifo.v", "--clock", "rst"], "rst is no clock of fifo; its clock is clk"),
     "reset": (["fifo.v", "--reset", "rts"], '"rts" is not known; did you mean rst?'),
     "output": (["fifo.v", "-o", "full"], "full exists and is no report of hwgen verify"),
+    "provider": (["fifo.v", "--llm", "opnai:x"], '"opnai" is not known; did you mean openai'),
+    "no model": (["fifo.v", "--llm", "openai"], "--llm openai names no model"),
+    "no key": (["fifo.v", "--llm", "openai:x"], "needs its key in the environment variable OPENAI_API_KEY"),
     "empty folder": (["empty"], "empty: there is no Verilog in it"),
 }  # fmt: skip
 
@@ -96,6 +100,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong(case, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (tmp_path / "fifo.v").write_text(FIFO)
     (tmp_path / "broken.v").write_text(
         "module m(input clk);\n  reg q;\n  always @(posedge clk q <= 1;\nendmodule\n"
@@ -112,3 +117,49 @@ def test_wrong(case, tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert message in " ".join(error.split()) and "Traceback" not in error
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_with_a_model(tmp_path, capsys):
+    """A model proposes over a socket: what is right is proven, what is wrong is told back and refused."""
+    (tmp_path / "fifo.v").write_text(FIFO)
+    first = {"properties": [{"name": "bound", "property": "level <= 4"}, {"name": "typo", "property": "lvel < 9"},
+                            {"name": "false", "property": "level <= 2"},
+                            {"name": "same", "property": "level == level"}],
+             "inputs": [{"in_valid": 1, "in_data": 17, "out_ready": 0}] * 6}  # fmt: skip
+    with model_server([chat(first), chat("no"), chat({"properties": []})]) as server:
+        arguments = ["verify", str(tmp_path / "fifo.v"), "-o", str(tmp_path / "r"), "--llm", "local:scripted",
+                     "--llm-url", server.url, "--llm-record", str(tmp_path / "kept"), "--rounds", "2",
+                     "--target", "100", "--mutants", "30", "--cycles", "300", "--effort", "2",
+                     "--depth", "10"]  # fmt: skip
+        assert cli.run(arguments) == 0
+        assert "level <= 2: falsified" in json.dumps(server.asked[-1])
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    found = {
+        p["name"]: p["status"] for p in report["properties"] if p["source"] == "local:scripted"
+    }
+    assert found == {
+        "bound": "proven",
+        "typo": "refused",
+        "false": "falsified",
+        "same": "tautology",
+    }
+    assert report["asked"]["spent"]["refused replies"] == 1
+    again = [*arguments[:-12], "--llm-replay", str(tmp_path / "kept"), *arguments[-12:]]
+    del again[again.index("--llm-record") : again.index("--llm-record") + 2]
+    again[again.index("-o") + 1] = str(tmp_path / "r2")
+    assert cli.run(again) == 0
+    second = json.loads((tmp_path / "r2" / "report.json").read_text())
+    for one in (report, second):
+        one.pop("seconds")
+        one["asked"].pop("spent")
+    assert second == report
+
+
+def test_model_not_reachable(tmp_path, capsys):
+    (tmp_path / "fifo.v").write_text(FIFO)
+    arguments = ["verify", str(tmp_path / "fifo.v"), "-o", str(tmp_path / "r"), "--llm", "local:m", "--mutants", "5",
+                 "--llm-url", "http://127.0.0.1:9/v1", "--cycles", "60"]  # fmt: skip
+    assert cli.run(arguments) == 3
+    assert "provider local is not reachable" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "r").exists()

@@ -1,0 +1,1 @@
+"""Properties proposed by language models: their replies are data, checked like anybody's."""
