@@ -31,8 +31,8 @@ FORMATS = (
     ("int4", 32, "dense", None), ("int4", 64, "dense", None),
     ("int8", None, "2:4", 1), ("int8", None, "4:8", 1), ("int8", None, "8:16", 1),
     ("int4", 32, "2:4", 1), ("int4", 32, "2:4", 2), ("int4", 32, "4:8", 1), ("int4", 32, "1:4", 1),
-    ("int8", None, "block8:0.5", None), ("int8", None, "block16:0.5", None), ("int8", None, "block8:0.75", None),
-    ("int4", 32, "block8:0.5", None),
+    ("int8", None, "block8:0.9", None), ("int8", None, "block8:0.75", None), ("int8", None, "block16:0.75", None),
+    ("int4", 32, "block8:0.75", None),
 )  # fmt: skip
 """Weights, group, sparsity and share."""
 
@@ -85,15 +85,11 @@ def measure(model: str, count: int, budgets: tuple[float, ...]) -> list[Row]:
     ]
     for kind, group, sparsity, share in FORMATS:
         form = WeightFormat.parse(kind, group, sparsity, share)
-        methods = BY if form.sparse else ("gptq", "magnitude")
+        methods = BY if form.sparse or form.block else ("gptq", "magnitude")
         found = {by: perplexity(Compression(form, by)) for by in methods}
         rows.append(Row(str(form), found["gptq"][1], {by: p for by, (p, _) in found.items()}))
     for budget in budgets:
-        for form in (
-            WeightFormat(4, 32),
-            WeightFormat(4, 32, 2, 4),
-            WeightFormat(block=8, keep=50),
-        ):
+        for form in (WeightFormat(4, 32), WeightFormat(4, 32, 2, 4)):
             asked = Compression(form)
             if form.bits_per_weight() > budget:
                 continue

@@ -315,12 +315,13 @@ def _second_order(
 ) -> tuple[NDArray[np.int8], Floats]:
     """Input by input: round, and let the inputs behind it make up for the error."""
     k, n = weight.shape
-    spread = _spread(inputs)
+    spread = _spread(_correlations(inputs))
     ease = np.square(np.diagonal(spread))  # of making up for an error: it costs error**2 / ease
     weight = weight.copy()
     able = np.ones(weight.shape, np.bool_)
     if fmt.block:
         able = _kept_blocks(_worth_of_blocks(weight, spread, fmt), weight, fmt)
+        weight = _made_up(weight, able, _correlations(inputs), fmt.block)
     kept = able & (_kept(np.square(weight) * able / ease[:, None], fmt) if given is None else given)
     scale = np.maximum(np.abs(np.where(kept, weight, 0.0)).max(axis=0) / limit, least)
     levels = _Levels(fmt, scale, limit)
@@ -358,10 +359,24 @@ def _worth_of_blocks(weight: Floats, spread: Floats, fmt: WeightFormat) -> Float
     return worth
 
 
-def _spread(inputs: Floats) -> Floats:
-    """The upper Cholesky factor of the inverse of the inputs' correlations, [k, k]."""
+def _made_up(weight: Floats, able: NDArray[np.bool_], correlations: Floats, block: int) -> Floats:
+    """The weights in blocks that are kept, such that they lose the least with the others; zeros elsewhere."""
+    found = np.zeros(weight.shape)
+    for start in range(0, weight.shape[1], block):
+        outputs, kept = slice(start, start + block), able[:, start]
+        wanted = correlations[kept] @ weight[:, outputs]
+        found[kept, outputs] = np.linalg.solve(correlations[np.ix_(kept, kept)], wanted)
+    return found
+
+
+def _correlations(inputs: Floats) -> Floats:
+    """Of the inputs [samples, k], damped, [k, k]."""
     gram = inputs.T @ inputs
-    diagonal = np.diagonal(gram).copy()
-    mean = float(diagonal.mean()) or 1.0
+    mean = float(np.diagonal(gram).mean()) or 1.0
     gram[np.diag_indices_from(gram)] += _DAMPING * mean
-    return np.asarray(np.linalg.cholesky(np.linalg.inv(gram)).T, np.float64)
+    return gram
+
+
+def _spread(correlations: Floats) -> Floats:
+    """The upper Cholesky factor of the inverse of the inputs' correlations, [k, k]."""
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(correlations)).T, np.float64)

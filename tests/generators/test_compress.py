@@ -74,8 +74,7 @@ class TestCompress:
             for method in errors:
                 found = compress("x", weight, form, method, inputs, LEAST)
                 errors[method] += output_error(weight, inputs, found)
-        less = 0.85 if form.block else 0.8
-        assert errors["gptq"] < less * min(errors["wanda"], errors["magnitude"])
+        assert errors["gptq"] < 0.8 * min(errors["wanda"], errors["magnitude"])
         if form.sparse or form.block:
             assert errors["wanda"] < errors["magnitude"]
 
@@ -128,6 +127,15 @@ class TestCompress:
         }
         assert kept["magnitude"].reshape(3, 8).any(axis=1).tolist() == [True, True, False]
         assert kept["gptq"].reshape(3, 8).any(axis=1)[2]
+
+    def test_blocks_that_are_kept_make_up_for_all_others(self) -> None:
+        """Also for those behind them, whose inputs are theirs once more."""
+        draw = np.random.default_rng(5)
+        inputs = draw.normal(0, 1, (400, 16))
+        inputs[:, 8:] = inputs[:, :8]
+        weight = draw.normal(0, 1, (16, 6)) * np.repeat([1.0, 0.9], 8)[:, None]
+        found = compress("x", weight, WeightFormat(block=8, keep=50), "gptq", inputs, LEAST)
+        assert output_error(weight, inputs, found) < 1e-3 * np.square(inputs @ weight).mean()
 
     def test_keep_names_what_is_not_sparse(self) -> None:
         weight, inputs = example(2)
