@@ -27,8 +27,9 @@ class TaskCard(BaseModel):
     ----------
     op : str
         ``matmul`` ``[m, k] @ [k, n]``, ``matmul_t`` ``[m, k] @ [n, k].T``, ``conv`` of ``[c, h, w]`` by a ``kernel``,
-        ``deconv`` (its transpose), ``softmax`` of rows, ``mul`` or ``add`` of two tensors, ``map``: only what ``then``
-        says. The first factor of a ``matmul`` may be an image: one row of its elements, channel by channel.
+        ``deconv`` (its transpose), ``softmax`` of rows, ``layernorm``: rows of mean 0 and variance 1, ``mul`` or
+        ``add`` of two tensors, ``map``: only what ``then`` says. The first factor of a ``matmul`` may be an image: one
+        row of its elements, channel by channel.
     inputs : list of str
         Inputs, weights, or tasks, whose results bear their names.
     kernel : [o, kh, kw], optional
@@ -44,24 +45,33 @@ class TaskCard(BaseModel):
         ``conv`` they have no name.
     scale : float
         The result (of ``softmax`` its input) is multiplied by it, before anything else happens to it.
+    causal : bool
+        Of ``softmax``: the last row sees all columns, each one before it one less.
+    epsilon : float
+        Of ``layernorm``: what is added to the variance.
     then : list of str
-        What happens to the result on its way: ``relu``, ``silu``, ``sigmoid``, ``exp``, ``upsample2``, ``maxpool2``.
+        What happens to the result on its way: ``relu``, ``silu``, ``gelu`` (its tanh form), ``sigmoid``, ``exp``,
+        ``upsample2``, ``maxpool2``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    op: Literal["matmul", "matmul_t", "conv", "deconv", "softmax", "mul", "add", "map"]
+    op: Literal["matmul", "matmul_t", "conv", "deconv", "softmax", "layernorm", "mul", "add", "map"]
     inputs: tuple[str, ...] = Field(min_length=1, max_length=2)
     kernel: tuple[Dimension, Dimension, Dimension] | None = None
     padding: Literal["same", "valid"] | tuple[Border, Border, Border, Border] = "valid"
     stride: Annotated[int, Field(ge=1, le=1 << 10)] = 1
     bias: bool = False
     scale: PositiveFloat = 1.0
-    then: tuple[Literal["relu", "silu", "sigmoid", "exp", "upsample2", "maxpool2"], ...] = ()
+    causal: bool = False
+    epsilon: PositiveFloat = 1e-5
+    then: tuple[
+        Literal["relu", "silu", "gelu", "sigmoid", "exp", "upsample2", "maxpool2"], ...
+    ] = ()
 
     @model_validator(mode="after")
     def _check(self) -> TaskCard:
-        count = 1 if self.op in ("conv", "deconv", "softmax", "map") else 2
+        count = 1 if self.op in ("conv", "deconv", "softmax", "layernorm", "map") else 2
         if len(self.inputs) != count:
             raise ValueError(f"{self.op} takes {count} inputs, not {len(self.inputs)}")
         if (self.kernel is not None) != (self.op in ("conv", "deconv")):
@@ -72,8 +82,12 @@ class TaskCard(BaseModel):
             raise ValueError(
                 "deconv has no padding same: say what is cut off, [top, left, bottom, right]"
             )
-        if self.bias and self.op in ("softmax", "mul", "add", "map"):
+        if self.bias and self.op in ("softmax", "layernorm", "mul", "add", "map"):
             raise ValueError(f"{self.op} has no bias")
+        if self.causal and self.op != "softmax":
+            raise ValueError(f"causal is for softmax, not for {self.op}")
+        if self.op == "layernorm" and self.scale != 1.0:
+            raise ValueError("layernorm has no scale: its result does not depend on one")
         if self.op == "map" and (not self.then or self.scale != 1.0):
             raise ValueError("map must have a then, and no scale")
         return self
@@ -304,6 +318,10 @@ class GraphCard(BaseModel):
             if kh > h or kw > w:
                 raise ValueError(f"{wrong}: the kernel {kh}x{kw} is larger than the image {h}x{w}")
             return o, (h - kh) // task.stride + 1, (w - kw) // task.stride + 1
+        if task.op == "layernorm" and len(first) != 2:
+            raise ValueError(f"{wrong}: it takes a matrix")
+        if task.causal and (len(first) != 2 or first[0] > first[1]):
+            raise ValueError(f"{wrong}: a causal one takes a matrix with no more rows than columns")
         if task.op in ("mul", "add") and first != shapes[1]:
             raise ValueError(f"{wrong}: their shapes differ")
         return first

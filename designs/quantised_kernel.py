@@ -26,7 +26,7 @@ __all__ = [
 BITS = {"i8": 8, "i16": 16}
 """Bits of an element by the card's dtype."""
 
-FUNCTIONS = ("silu", "sigmoid", "exp")
+FUNCTIONS = ("silu", "gelu", "sigmoid", "exp")
 """Steps of ``then`` that are tables: their argument is int16 in a scale of their own."""
 
 
@@ -36,7 +36,7 @@ class Function:
 
     Parameters
     ----------
-    name : ``silu``, ``sigmoid`` or ``exp``; ``softmax``, whose only function it is.
+    name : ``silu``, ``gelu``, ``sigmoid`` or ``exp``; ``softmax``, whose only function it is.
     fraction : fraction bits of its argument, 8 to 12 (of ``exp`` and ``softmax`` the logarithm to base 2).
     multiplier, shift : requantise its result, to the next function's argument or to the task's result.
     """
@@ -61,14 +61,18 @@ class QuantTask:
     multipliers : one of 16 bits; of ``add`` two, one for each input.
     shift : 1 to 63. Of ``softmax`` both make a difference of inputs to a power of two with 12 fraction bits.
     functions : steps of ``then`` that are tables, in their order; what makes the result of ``softmax``.
+    epsilon : of ``layernorm``: times the squares of its columns and over that of its scale, at least 1.
     """
 
     multipliers: tuple[int, ...]
     shift: int
     functions: tuple[Function, ...] = ()
+    epsilon: int = 0
 
     def __post_init__(self) -> None:
         _check_scaling("a task", self.multipliers, self.shift)
+        if not 0 <= self.epsilon < 2**60:
+            raise DesignError(f"a task: epsilon must be 0 to 2**60 - 1, not {self.epsilon}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +113,11 @@ class QuantKernel:
         for name in card.tasks:
             if name not in self.tasks:
                 raise DesignError(f"{card.name}: task {name} is not quantised")
+            columns = card.shape(card.tasks[name].inputs[0])[-1]
+            if card.tasks[name].op == "layernorm" and columns > 2**14:
+                raise DesignError(
+                    f"{card.name}: task {name} has rows of {columns}, more than 16384 cannot be normalised"
+                )
             product = card.product(name)
             if product is not None and product.k > 2**15:
                 raise DesignError(
@@ -177,6 +186,7 @@ def load_kernel(path: Path) -> QuantKernel:
             tuple(task["multipliers"]),
             task["shift"],
             tuple(Function(**f) for f in task["functions"]),
+            task["epsilon"],
         )
         for name, task in head["tasks"].items()
     }

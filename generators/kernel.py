@@ -348,7 +348,11 @@ class _Kernel:
         if "maxpool2" in self.card.tasks[name].then:  # more is taken than made
             rows, words = self._taken(name, lanes)
         cycles = rows * words + SFU_LATENCY
-        first = (words if self.card.tasks[name].op == "softmax" else 0) + SFU_LATENCY + words
+        first = (
+            (words if self.card.tasks[name].op in ("softmax", "layernorm") else 0)
+            + SFU_LATENCY
+            + words
+        )
         given = [t for t in self.card.tasks[name].inputs if t in self.card.weights]
         piece = lanes * self.element
         loads = tuple(

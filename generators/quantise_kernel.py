@@ -110,6 +110,11 @@ class _Quantiser:
         self.scales[name] = self.scale(name)
         functions = self.functions(name, names)
         target = self.argument(names[0], functions[0].fraction) if names else self.scales[name]
+        if task.op == "layernorm":
+            columns = self.card.shape(task.inputs[0])[-1]
+            epsilon = min(max(1, round(task.epsilon * (columns / scales[0]) ** 2)), 2**60 - 1)
+            made = scaling(2.0**-12 / target, name)
+            return QuantTask((made.multiplier,), made.shift, functions, epsilon)
         if task.op == "add":
             factors = [s * task.scale / target for s in scales]
             larger = scaling(max(factors), name)
@@ -149,7 +154,7 @@ class _Quantiser:
         for i, (name, fraction) in enumerate(zip(names, fractions, strict=True)):
             more = i + 1 < len(names)
             target = self.argument(names[i + 1], fractions[i + 1]) if more else self.scales[task]
-            unit = 2.0**-15 * (2.0**-fraction if name == "silu" else 1.0)
+            unit = 2.0**-15 * (2.0**-fraction if name in ("silu", "gelu") else 1.0)
             part = scaling(unit / target, f"{task} {name}")
             made.append(Function(name, fraction, part.multiplier, part.shift))
         return tuple(made)

@@ -778,7 +778,7 @@ def schedule(
         str,
         typer.Argument(
             metavar="GRAPH",
-            help="A name of `hwgen list graphs`, a card (.yaml), or a model (.onnx).",
+            help="A name of `hwgen list graphs`, a card (.yaml), a model (.onnx), or MODEL@TOKENS: a layer.",
         ),
     ],
     policy: Annotated[
@@ -834,7 +834,7 @@ def accuracy(
         str,
         typer.Argument(
             metavar="GRAPH",
-            help="A name of `hwgen list graphs`, a card (.yaml), or a model (.onnx).",
+            help="A name of `hwgen list graphs`, a card (.yaml), a model (.onnx), or MODEL@TOKENS: a layer.",
         ),
     ],
     weights_from: Annotated[

@@ -1,7 +1,8 @@
-"""Kernels that a command names: a card by its name or file, or an ONNX model."""
+"""Kernels that a command names: a card by its name or file, an ONNX model, or a layer of a model."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +54,9 @@ def open_graph(
 
         made = load_onnx(Path(name), options.machine, dtype=dtype or "i16", dims=sizes(dims))
         return made.card, made.parameters
+    layer = re.fullmatch(r"(.+)@(\d{1,7})(?::(\d{1,5}))?", name)
+    if layer is not None:
+        return _layer(layer[1], int(layer[2]), int(layer[3] or 0), options, dtype, dims)
     card = load_graph(name)
     if options.target is not None or list(dims):
         raise DesignError(
@@ -65,3 +69,29 @@ def open_graph(
         return GraphCard.model_validate(card.model_dump() | changes), None
     except ValidationError as error:
         raise DesignError(f"{card.name}: {catalogue.explain(error, GraphCard)}") from error
+
+
+def _layer(
+    name: str,
+    tokens: int,
+    layer: int,
+    options: MachineOptions,
+    dtype: str | None,
+    dims: Iterable[str],
+) -> tuple[GraphCard, dict[str, NDArray[Any]] | None]:
+    """A layer of a GPT-2 over some tokens, with its weights if the model comes with any."""
+    from designs.checkpoint import Checkpoint, find_model
+    from designs.transformer_layer import layer_kernel, layer_parameters
+
+    model, folder = find_model(name)
+    if not layer < model.layers:
+        raise DesignError(
+            f"{model.name} has {model.layers} layers, 0 to {model.layers - 1}, not {layer}"
+        )
+    if list(dims) or dtype == "i8":
+        raise DesignError(f"{name}@{tokens}: a layer is of i16, and --dim is of ONNX models")
+    card = layer_kernel(model, tokens, options.machine(tokens))
+    if folder is None:
+        return card, None
+    weights = Checkpoint.open(folder).weights(model)
+    return card, dict(layer_parameters(model, weights, layer))

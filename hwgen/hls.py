@@ -78,13 +78,15 @@ def build(request: HlsRequest, progress: Progress) -> str:
     from generators.hls.network import network_of
     from sim.golden import kernel as golden
     from sim.golden import kernel_ops as ops
+    from sim.golden.ops import RSQRT_TABLE
 
     with progress.step("quantise and run the golden model"):
         quant = quantised(card, request.seed, request.parameters)
         values = golden.forward(quant, integer_inputs(quant, request.seed))
     tables = {
-        "gate_table": ops.GATE_TABLE, "gate_slope": ops.GATE_SLOPE,
-        "power_table": ops.POWER_TABLE, "power_slope": ops.POWER_SLOPE,
+        "gate_table": ops.GATE_TABLE, "gate_slope": ops.GATE_SLOPE, "gelu_table": ops.GELU_TABLE,
+        "gelu_slope": ops.GELU_SLOPE, "power_table": ops.POWER_TABLE, "power_slope": ops.POWER_SLOPE,
+        "rsqrt_table": RSQRT_TABLE,
     }  # fmt: skip
     net = network_of(quant, plan)
     with progress.step("write") as step, new_folder(request.out) as folder:

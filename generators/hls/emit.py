@@ -30,7 +30,7 @@ GATES, POWERS = ("silu", "sigmoid"), ("exp", "softmax")
 ONE_UNIT = "// Both at once, which compiles in half the time.\n#include <src/kernel.cpp>\n#include <src/host.cpp>\n"
 
 Tables = Mapping[str, NDArray[np.int64]]
-"""``gate_table``, ``gate_slope``, ``power_table`` and ``power_slope`` of the golden model."""
+"""``gate_table``, ``gate_slope``, likewise of ``gelu`` and ``power``, and ``rsqrt_table`` of the golden model."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def files(
         "core_ports": {c.name: _ports(c) for c in net.cores}, "sfu_ports": _sfu_ports(net),
         "views": {h.name: _view(h, card) for h in net.holds}, "calls": _calls(net),
         "gates": bool(used & {*GATES}), "powers": bool(used & {*POWERS}), "sizes": _sizes(net),
+        "gelus": "gelu" in used, "roots": "layernorm" in used,
         "part": board.part or PART, "period": f"{1000 / board.clock_mhz:.2f}",
         "bank": "HBM" if board.memory.kind.startswith("hbm") else "DDR", "banks": board.memory.ports,
         **{name: table.tolist() for name, table in tables.items()},
@@ -172,11 +173,13 @@ def _unique(names: Any) -> list[str]:
 def _sfu_ports(net: Network) -> dict[str, Any]:
     stages = net.special.stages if net.special else ()
     lanes = net.special.lanes if net.special else 1
-    words = [-(-s.columns // lanes) for s in stages if s.op == "softmax"]
+    words = {s.task: -(-s.columns // lanes) for s in stages if s.op in ("softmax", "layernorm")}
+    powers = [words[s.task] for s in stages if s.op == "softmax"]
     return {
         "inputs": _unique(o for s in stages for o in s.operands),
         "outputs": _unique(r for s in stages for r in s.results),
-        "row_words": max(words, default=0),
+        "row_words": max(words.values(), default=0),
+        "power_words": max(powers, default=0),
     }
 
 

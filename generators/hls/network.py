@@ -240,7 +240,7 @@ class SfuStage:
 
     Parameters
     ----------
-    multipliers, shift, bits : requantise, see QuantTask; of softmax there is ``last`` too.
+    multipliers, shift, bits, epsilon : see QuantTask; of softmax there is ``last`` too.
     rows, columns : of its operands; rows of an image once for each channel.
     """
 
@@ -255,6 +255,8 @@ class SfuStage:
     steps: tuple[Step, ...]
     operands: tuple[str, ...]
     results: tuple[str, ...]
+    causal: bool = False
+    epsilon: int = 0
 
 
 @dataclass(frozen=True)
@@ -753,7 +755,7 @@ class _Builder:
                 SfuStage(
                     run.task, card.op, math.prod(shape[:-1]), shape[-1], quant.multipliers, quant.shift, bits, last,
                     steps, tuple(self.operands[run.task, i][-1] for i in range(len(card.inputs))),
-                    tuple(feed[0] for feed in self.feeds[run.task]),
+                    tuple(feed[0] for feed in self.feeds[run.task]), card.causal, quant.epsilon,
                 )
             )  # fmt: skip
         return Special("sfu", self.card.machine.sfu_lanes, tuple(stages)) if stages else None

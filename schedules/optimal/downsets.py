@@ -17,7 +17,7 @@ from schedules.optimal.instance import Edge, Instance, Load, Mode, length, writt
 from schedules.optimal.plan import LoadTime, Place, Plan, Run, links_of
 from schedules.optimal.rules import gates, held, streams
 
-__all__ = ["in_phases"]
+__all__ = ["in_phases", "one_by_one"]
 
 Homes = tuple[tuple[str, str], ...]
 """Tensors on the chip, and the unit of each."""
@@ -34,15 +34,16 @@ class _Phase:
     cycles: int
 
 
-def in_phases(instance: Instance, *, together: int | None = None) -> Plan:
+def in_phases(instance: Instance, *, together: int | None = None, most: int | None = None) -> Plan:
     """The shortest plan in shared phases of at most ``together`` tasks, by default as many as there are units.
 
     Raises
     ------
     ScheduleError
-        If there is none, as its tensors do not fit on the chip.
+        If there is none, as its tensors do not fit on the chip; or if there are more than ``most`` down-sets with
+        places of tensors to look at.
     """
-    search = _Search(instance, together or len(instance.units))
+    search = _Search(instance, together or len(instance.units), most)
     found = search.best(frozenset(), ())
     if found is None:
         raise ScheduleError(f"{instance.name} has no schedule in phases that fits on the chip")
@@ -50,13 +51,57 @@ def in_phases(instance: Instance, *, together: int | None = None) -> Plan:
     return search.plan(steps)
 
 
+def one_by_one(instance: Instance) -> Plan:
+    """A plan of one task after the other in the order in which they are given, each in its shortest mode that fits.
+
+    Raises
+    ------
+    ScheduleError
+        If tensors do not fit on the chip that way.
+    """
+    search = _Search(instance, 1, None)
+    done: frozenset[str] = frozenset()
+    homes: Homes = ()
+    steps = []
+    for name in search.given():
+        done |= {name}
+        free = {u.id: u.spad_bytes for u in instance.units}
+        for tensor, unit in homes:
+            size = next(e.bytes for e in instance.edges if e.tensor == tensor)
+            free[unit] -= instance.unit(unit).rounded(size)
+        options = [
+            step
+            for mode in instance.task(name).modes
+            for step in search.phases({name: mode}, done, homes)
+        ]
+        if not options:
+            raise ScheduleError(
+                f"{instance.name}: {name} does not fit on the chip after what was before it"
+            )
+        step = min(
+            options, key=lambda s: (s[0].cycles, -max((free[u] for _, u in s[1]), default=0))
+        )
+        steps.append(step)
+        homes = step[1]
+    return search.plan(tuple(steps))
+
+
 _Found = tuple[int, tuple[tuple[_Phase, Homes], ...]]
 
 
 class _Search:
-    def __init__(self, instance: Instance, together: int) -> None:
-        self.instance, self._together = instance, together
+    def __init__(self, instance: Instance, together: int, most: int | None) -> None:
+        self.instance, self._together, self._most = instance, together, most
         self._known: dict[tuple[frozenset[str], Homes], _Found | None] = {}
+
+    def given(self) -> list[str]:
+        """Tasks as they are given, each as soon as what it needs is there: what belongs together stays together."""
+        left, made = [t.name for t in self.instance.tasks], []
+        while left:
+            name = next(n for n in left if {e.source for e in self.instance.edges_to(n)} <= {*made})
+            left.remove(name)
+            made.append(name)
+        return made
 
     def best(self, done: frozenset[str], homes: Homes) -> _Found | None:
         """Cycles of what is left, and how."""
@@ -64,6 +109,8 @@ class _Search:
             return 0, ()
         key = done, homes
         if key not in self._known:
+            if self._most is not None and len(self._known) >= self._most:
+                raise ScheduleError(f"{self.instance.name} has too many down-sets")
             best: _Found | None = None
             for phase, after in self._steps(done, homes):
                 now = done | {name for name, _ in phase.modes}
@@ -92,11 +139,12 @@ class _Search:
                     if len(set(units)) < len(units):
                         continue
                     chosen = dict(zip(names, modes, strict=True))
-                    yield from self._phases(chosen, done | inside, homes)
+                    yield from self.phases(chosen, done | inside, homes)
 
-    def _phases(
+    def phases(
         self, modes: dict[str, Mode], done: frozenset[str], homes: Homes
     ) -> Iterator[tuple[_Phase, Homes]]:
+        """These tasks together, if they can be, with all places that their results may have."""
         edges = self.instance.edges
         inner = [e for e in edges if e.source in modes and e.to in modes]
         if any(

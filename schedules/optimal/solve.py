@@ -13,7 +13,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from schedules.errors import ScheduleError
-from schedules.optimal.downsets import in_phases
+from schedules.optimal.downsets import in_phases, one_by_one
 from schedules.optimal.instance import (
     FULL,
     Edge,
@@ -52,6 +52,9 @@ class Effort:
 
 
 EFFORT = Effort()
+
+MOST_DOWNSETS = 3000
+"""That are looked at for a plan to begin with: about a second."""
 
 
 def solve(instance: Instance, effort: Effort = EFFORT, *, policy: str = "optimal") -> Plan:
@@ -361,6 +364,7 @@ class _Model:
         hints: list[tuple[Any, int]] = [(self.makespan, min(plan.makespan, self.top))]
         for run in plan.runs:
             hints += [(self.start[run.task], run.start), (self.end[run.task], run.end)]
+            hints.append((self.gate[run.task], run.start))  # nothing streams
             for mode in self.instance.task(run.task).modes:
                 hints.append((self.in_mode[run.task, mode.name], int(mode.name == run.mode)))
             for times, begins in ((plan.loads, self.loads), (plan.stores, self.stores)):
@@ -396,7 +400,11 @@ class _Model:
         """The best plan found and a proven bound; (None, None) if there is none."""
         model = self.model
         with suppress(ScheduleError):  # no plan of one task after the other may fit on the chip
-            self._start_from(in_phases(self.instance, together=1))
+            try:
+                first = in_phases(self.instance, together=1, most=MOST_DOWNSETS)
+            except ScheduleError:  # too many, as of many heads side by side
+                first = one_by_one(self.instance)
+            self._start_from(first)
         goals = [self.makespan, self._moved, sum(self.link.values()), sum(self.end.values())]
         bound, proven, solver = 0, True, cp_model.CpSolver()
         solver.parameters.num_workers = 1  # a seed gives one answer

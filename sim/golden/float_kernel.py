@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from designs.graph import GraphCard, TaskCard
-from sim.golden.float_transformer import silu, softmax
+from sim.golden.float_transformer import gelu_new, layernorm, silu, softmax
 from sim.golden.kernel_ops import maxpool2, upsample2
 
 __all__ = ["Observe", "Tensors", "convolve", "forward", "peaks", "transposed"]
@@ -105,7 +105,11 @@ def _operation(
             assert kernel is not None
             return transposed(a, kernel, task.borders, task.stride)
         case "softmax":
-            return softmax(a * task.scale)
+            rows, columns = a.shape[-2:]
+            hidden = ~np.tri(rows, columns, columns - rows, dtype=bool) & task.causal
+            return softmax(np.where(hidden, -np.inf, a * task.scale))
+        case "layernorm":
+            return layernorm(a, np.ones(1), np.zeros(1), task.epsilon)
         case "mul":
             return a * parts[1]
         case "add":
@@ -115,7 +119,7 @@ def _operation(
 
 
 _FUNCTIONS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "silu": silu, "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "exp": np.exp,
+    "silu": silu, "gelu": gelu_new, "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "exp": np.exp,
 }  # fmt: skip
 _STEPS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     **_FUNCTIONS, "relu": lambda x: np.maximum(x, 0), "maxpool2": maxpool2, "upsample2": upsample2,

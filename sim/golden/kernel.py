@@ -39,7 +39,17 @@ def run_task(kernel: QuantKernel, name: str, values: Mapping[str, Ints]) -> Ints
     if task.op == "softmax":
         last = functions.pop(0)
         widths.pop(0)
-        value = ops.softmax(parts[0], multiplier, shift, last.multiplier, last.shift, widths.pop(0))
+        value = ops.softmax(
+            parts[0],
+            multiplier,
+            shift,
+            last.multiplier,
+            last.shift,
+            widths.pop(0),
+            causal=task.causal,
+        )
+    elif task.op == "layernorm":
+        value = ops.layernorm(parts[0], quant.epsilon, multiplier, shift, widths.pop(0))
     elif task.op == "add":
         value = ops.weighted_sum(
             parts[0], parts[1], (multiplier, quant.multipliers[1]), shift, widths.pop(0)
@@ -85,5 +95,7 @@ def _sums(kernel: QuantKernel, name: str, parts: list[NDArray[Any]]) -> Ints:
 
 
 def _function(function: Function, value: Ints, bits: int) -> Ints:
-    made = {"silu": ops.silu, "sigmoid": ops.sigmoid, "exp": ops.exp}[function.name]
+    made = {"silu": ops.silu, "gelu": ops.gelu, "sigmoid": ops.sigmoid, "exp": ops.exp}[
+        function.name
+    ]
     return made(value, function.fraction, function.multiplier, function.shift, bits)

@@ -10,11 +10,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.golden.ops import Ints, clamp, requantise, round_shift
+from sim.golden.ops import Ints, clamp, requantise, round_shift, rsqrt
 
 __all__ = [
-    "ARGUMENT_FRACTION", "GATE_SLOPE", "GATE_TABLE", "POWER_SLOPE", "POWER_TABLE", "deepest_shift", "exp", "gate",
-    "matmul", "maxpool2", "power", "relu", "sigmoid", "silu", "softmax", "upsample2", "weighted_sum",
+    "ARGUMENT_FRACTION", "GATE_SLOPE", "GATE_TABLE", "GELU_SLOPE", "GELU_TABLE", "POWER_SLOPE", "POWER_TABLE",
+    "deepest_shift", "exp", "gate", "gelu", "layernorm", "matmul", "maxpool2", "power", "relu", "sigmoid", "silu",
+    "softmax", "upsample2", "weighted_sum",
 ]  # fmt: skip
 
 Number = TypeVar("Number", bound=np.generic)
@@ -25,6 +26,13 @@ ARGUMENT_FRACTION = 12
 _GATES: Ints = np.round(2**15 / (1 + np.exp(-(np.arange(1025) - 512) / 32))).astype(np.int64)
 GATE_TABLE, GATE_SLOPE = _GATES[:-1], np.diff(_GATES)
 """``2**15 / (1 + exp(-z))`` for z from -16 to 16 in steps of 1/32, and what the next entry is more (0 to 256)."""
+
+_Z = (np.arange(1025) - 512) / 64
+_GELUS: Ints = np.round(2**14 * (1 + np.tanh(np.sqrt(2 / np.pi) * (_Z + 0.044715 * _Z**3)))).astype(
+    np.int64
+)
+GELU_TABLE, GELU_SLOPE = _GELUS[:-1], np.diff(_GELUS)
+"""What GELU multiplies z by, times 2**15, for z from -8 to 8 in steps of 1/64, and what the next entry is more."""
 
 _POWERS: Ints = np.round(2 ** (15 + np.arange(257) / 256)).astype(np.int64)
 POWER_TABLE, POWER_SLOPE = _POWERS[:-1], np.diff(_POWERS)
@@ -61,6 +69,15 @@ def silu(z: Ints, fraction: int, multiplier: int, shift: int, bits: int = 16) ->
     return requantise(np.asarray(z, np.int64) * gate(z, fraction), 0, multiplier, shift, bits)
 
 
+def gelu(z: Ints, fraction: int, multiplier: int, shift: int, bits: int = 16) -> Ints:
+    """GELU in its tanh form of an argument with ``fraction`` fraction bits, requantised once."""
+    z = np.asarray(z, np.int64)
+    t = z << (ARGUMENT_FRACTION - fraction)
+    index = np.clip((t >> 6) + 512, 0, 1023)
+    gates = GELU_TABLE[index] + round_shift(GELU_SLOPE[index] * (t & 63), 6)
+    return requantise(z * gates, 0, multiplier, shift, bits)
+
+
 def power(t: Ints) -> tuple[Ints, Ints]:
     """``2**t`` of an argument with 12 fraction bits as ``m * 2**(whole - 15)``; m is 2**15 to 2**16, within 1."""
     t = np.asarray(t, np.int64)
@@ -85,7 +102,14 @@ def exp(t: Ints, fraction: int, multiplier: int, shift: int, bits: int = 16) -> 
 
 
 def softmax(
-    x: Ints, multiplier: int, shift: int, out_multiplier: int, out_shift: int, bits: int = 16
+    x: Ints,
+    multiplier: int,
+    shift: int,
+    out_multiplier: int,
+    out_shift: int,
+    bits: int = 16,
+    *,
+    causal: bool = False,
 ) -> Ints:
     """Softmax of rows (the last axis, at most 32,768 columns) of int16 numbers.
 
@@ -94,12 +118,30 @@ def softmax(
     it is part of the reciprocal of the row's sum, rounded down: ``(out_multiplier << length) // sum``, of 17 bits.
     """
     x = np.asarray(x, np.int64)
-    t = np.minimum(round_shift((x.max(axis=-1, keepdims=True) - x) * multiplier, shift), _FAR)
+    rows, columns = np.atleast_2d(x).shape[-2:]
+    seen = np.tri(rows, columns, columns - rows if causal else columns, dtype=bool)
+    largest = np.where(seen, x, x.min()).max(axis=-1, keepdims=True)
+    t = np.clip(round_shift((largest - x) * multiplier, shift), 0, _FAR)
     m, whole = power(-t)
-    e = round_shift(m << 1, 1 - whole)
+    e = np.where(seen, round_shift(m << 1, 1 - whole), 0)
     total = e.sum(axis=-1, keepdims=True)
     length = np.frexp(total.astype(np.float64))[1].astype(np.int64)
     return requantise(e, 0, (out_multiplier << length) // total, length + out_shift - 16, bits)
+
+
+def layernorm(x: Ints, epsilon: int, multiplier: int, shift: int, bits: int = 16) -> Ints:
+    """Rows of mean 0 and variance 1, of int16 numbers, at most 16,384 columns.
+
+    With exact sums ``S`` of x and ``Q`` of its squares, ``(d*x - S) / sqrt(d*Q - S*S + epsilon)`` has 12 fraction bits,
+    and is requantised. The inverse root is that of ``sim.golden.ops.rsqrt``, within 2**-13.
+    """
+    x = np.asarray(x, np.int64)
+    d, made = x.shape[-1], np.empty_like(x)
+    for row, out in zip(x, made, strict=True):
+        total = int(row.sum())
+        r, e = rsqrt(d * int((row * row).sum()) - total * total + epsilon)
+        out[:] = round_shift((d * row - total) * r, 11 + e)
+    return requantise(made, 0, multiplier, shift, bits)
 
 
 def weighted_sum(a: Ints, b: Ints, multipliers: tuple[int, int], shift: int, bits: int) -> Ints:

@@ -45,6 +45,10 @@ def test_an_illegal_edit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["schedule", "absent.yaml"], "absent.yaml does not exist"),
         (["schedule", "mlp", "--check", "absent.yaml"], "absent.yaml: No such file"),
         (["schedule", "mlp", "--seconds", "0"], "--seconds"),
+        (["schedule", "tiny-gpt@8"], "did you mean tiny-gpt2"),
+        (["schedule", "tiny-gpt2@8:4"], "tiny-gpt2 has 4 layers, 0 to 3, not 4"),
+        (["schedule", "tiny-llama@8"], "only layers like those of GPT-2"),
+        (["schedule", "tiny-gpt2@8", "--dtype", "i8"], "a layer is of i16"),
         (["schedule", "self-attn", "-p", "dataflow"], "needs at least 5 tokens, the machine has 2"),
     ],
 )

@@ -67,7 +67,7 @@ def _task(
     kinds = (
         ["conv", "deconv", "map", "mul", "add"]
         if len(shape) == 3
-        else ["matmul", "matmul", "matmul_t", "softmax", "mul", "add"]
+        else ["matmul", "matmul", "matmul_t", "softmax", "layernorm", "mul", "add"]
     )
     kind = task["op"] = draw.choice(kinds)
     if len(shape) == 3 and draw.random() < 0.25:
@@ -103,13 +103,14 @@ def _task(
         return None
     if kind == "softmax":
         task["then"] = [s for s in task["then"] if s == "relu"]
+        task["causal"] = len(shape) == 2 and shape[0] <= shape[1] and draw.random() < 0.5
     if len(shape) == 2:
         task["then"] = [s for s in task["then"] if s not in ("maxpool2", "upsample2")]
     return task
 
 
 def _steps(draw: random.Random, image: bool) -> list[str]:
-    names = ["relu", "relu", "sigmoid", draw.choice(["silu", "silu", "silu", "exp"])] + (
+    names = ["relu", "relu", "sigmoid", draw.choice(["silu", "gelu", "gelu", "exp"])] + (
         ["maxpool2", "upsample2"] * 2 if image else []
     )
     return [*dict.fromkeys(draw.sample(names, draw.choice([0, 1, 1, 2, 3])))]

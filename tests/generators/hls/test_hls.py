@@ -16,6 +16,7 @@ from designs.onnx_graph import load_onnx
 from designs.progress import SilentProgress
 from generators.hls.network import Hold, network_of, pieces, reach, turns
 from generators.kernel import schedule
+from hwgen.graphs import open_graph
 from hwgen.hls import HlsRequest, build
 from hwgen.kernels import quantised
 from schedules.optimal.solve import Effort
@@ -29,8 +30,10 @@ QUIET = SilentProgress()
 
 
 def request(card: GraphCard, out: Path, policy: str, style: str, **changes: Any) -> HlsRequest:
-    given: dict[str, Any] = {"parameters": None, "plan": None, "board": None, "seed": 0} | changes
-    return HlsRequest(card, out=out, style=style, policy=policy, effort=EFFORT, **given)
+    given: dict[str, Any] = {
+        "parameters": None, "plan": None, "board": None, "seed": 0, "effort": EFFORT
+    } | changes  # fmt: skip
+    return HlsRequest(card, out=out, style=style, policy=policy, **given)
 
 
 def check(card: GraphCard, out: Path, policy: str, style: str, **changes: Any) -> None:
@@ -76,6 +79,15 @@ def test_an_onnx_model(tmp_path: Path) -> None:
     found = hls.simulate(out, QUIET)
     assert (found.wrong, found.values) == (1, 5)
     assert "first: row 0, column 2" in found.lines[0]
+
+
+def test_a_layer_of_gpt2(tmp_path: Path) -> None:
+    """Norms, causal attention of four heads, GELU: the trained weights of tiny-gpt2."""
+    options = MachineOptions(lanes="2x4x8", grow="outputs", cores=2)
+    card, parameters = open_graph("tiny-gpt2@6:2", options)
+    assert parameters is not None
+    effort = Effort(0.2)
+    check(card, tmp_path / "out", "sequential", "vitis", parameters=parameters, effort=effort)
 
 
 @pytest.mark.slow

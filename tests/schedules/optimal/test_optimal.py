@@ -8,7 +8,7 @@ import pytest
 
 from schedules.errors import ScheduleError
 from schedules.optimal.check import check_plan
-from schedules.optimal.downsets import in_phases
+from schedules.optimal.downsets import in_phases, one_by_one
 from schedules.optimal.instance import Edge, Instance, Load, Mode, Port, Store, Task, Unit
 from schedules.optimal.plan import LoadTime, Place, Plan, Run
 from schedules.optimal.solve import Effort, solve
@@ -256,3 +256,32 @@ def test_a_stream_waits_for_the_end_of_its_chain() -> None:
         match="what b makes of A is not taken before 1,004, so it is held up until 1,954",
     ):
         check_plan(instance, both)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_one_task_after_the_other(seed: int) -> None:
+    """A plan to begin with is legal, and never shorter than the best of its kind."""
+    instance = random_instance(seed, tasks=5)
+    try:
+        plan = one_by_one(instance)
+    except ScheduleError:
+        return
+    check_plan(instance, plan)
+    assert plan.makespan >= in_phases(instance, together=1).makespan
+
+
+def test_many_chains_side_by_side() -> None:
+    """Eight chains of six tasks have 7**8 down-sets; a plan is found all the same."""
+    tasks, edges = [], []
+    for chain in range(8):
+        for number in range(6):
+            name = f"t{chain}{number}"
+            tasks.append(Task(name, (Mode("m", ("u",), 10),)))
+            if number:
+                edges.append(Edge(f"e{name}", f"t{chain}{number - 1}", name, 10))
+    instance = Instance("chains", (Unit("u", 100),), (), tuple(tasks), tuple(edges), 1)
+    with pytest.raises(ScheduleError, match="too many down-sets"):
+        in_phases(instance, together=1, most=1000)
+    plan = solve(instance, Effort(1))
+    check_plan(instance, plan)
+    assert plan.makespan == 48 * 11 - 1

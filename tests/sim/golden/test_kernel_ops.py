@@ -91,3 +91,43 @@ def test_pooling_and_repetition() -> None:
     x = np.arange(15).reshape(1, 3, 5)
     assert ops.maxpool2(x).tolist() == [[[6, 8]]]
     assert ops.upsample2(x[:, :1, :2]).tolist() == [[[0, 0, 1, 1], [0, 0, 1, 1]]]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_gelu_is_within_a_step_and_its_table(fraction: int, bits: int) -> None:
+    z, top = ARGUMENTS / 2**fraction, 2 ** (bits - 1) - 1
+    exact = 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)))
+    scale = np.abs(exact).max() / top
+    made = scaling(2.0 ** (-15 - fraction) / scale, "test")
+    found = ops.gelu(ARGUMENTS, fraction, made.multiplier, made.shift, bits)
+    slack = 2.5 * 2**-15 * np.minimum(np.abs(z), 8) / scale + 2**-15 * top
+    assert (np.abs(found - exact / scale) <= 0.5 + slack).all()
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 1024, 16384])
+def test_layernorm(columns: int) -> None:
+    draw = np.random.default_rng(columns)
+    rows = np.stack([
+        draw.integers(-32768, 32768, columns), np.full(columns, 32767), draw.integers(-3, 4, columns),
+        np.where(np.arange(columns) == 0, 32767, -32768),
+    ])  # fmt: skip
+    epsilon = max(1, round(1e-5 * columns**2 / 2.0**-20))
+    made = scaling(2.0**-12 / 2.0**-11, "test")
+    found = ops.layernorm(rows, epsilon, made.multiplier, made.shift) * 2.0**-11
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + epsilon / columns**2)
+    exact = np.clip(centred / deviation, -16, 16)
+    assert np.abs(found - exact).max() <= 2.0**-12 + 16 * 2.0**-13
+
+
+def test_a_causal_softmax_is_that_of_what_is_seen() -> None:
+    x = np.random.default_rng(0).integers(-2000, 2000, (3, 5))
+    made, back = scaling(2.0, "test"), scaling(0.5, "test")
+    whole = ops.softmax(x, made.multiplier, made.shift, back.multiplier, back.shift, causal=True)
+    for i, row in enumerate(whole):
+        seen = i + 3
+        part = ops.softmax(
+            x[i : i + 1, :seen], made.multiplier, made.shift, back.multiplier, back.shift
+        )
+        assert np.array_equal(row[:seen], part[0]) and not row[seen:].any()
