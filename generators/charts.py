@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Bar", "Dot", "Part", "Span", "alone", "gantt", "meters", "roofline", "stack"]
+__all__ = [
+    "Bar", "Column", "Dot", "Part", "Span", "alone", "columns", "gantt", "meters", "roofline", "stack",
+]  # fmt: skip
 
 WIDTH = 920
 
@@ -232,6 +234,44 @@ def stack(parts: Sequence[Part]) -> str:
     return str(drawing)
 
 
+@dataclass(frozen=True)
+class Column:
+    """A bar of a group in `columns`; bars of one name have one colour."""
+
+    name: str
+    value: float
+
+
+SHADES = ("#9aa5b1", "#d0781a", "#e8b54d", "#2563b8", "#1f8a5b", "#7d3c98")
+
+
+def columns(groups: Sequence[tuple[str, Sequence[Column]]], label: str) -> str:
+    """Groups of standing bars from 0, with a line at each whole value and the names on top."""
+    most = max(column.value for _, bars in groups for column in bars)
+    names = list(dict.fromkeys(column.name for _, bars in groups for column in bars))
+    left, right, top, bottom = 40, WIDTH - 10, 40, 300
+    drawing = _Drawing(360, label)
+    step = _step(most)
+    for k in range(int(most / step) + 1):
+        y = bottom - (bottom - top) * k * step / most
+        drawing.line(left, y, right, y, "grid")
+        drawing.text(left - 6, y + 4, f"{k * step:g}", "label", "end")
+    wide = (right - left) / len(groups)
+    for g, (name, bars) in enumerate(groups):
+        thin = wide * 0.8 / len(bars)
+        for i, column in enumerate(bars):
+            x, high = left + wide * (g + 0.1) + thin * i, (bottom - top) * column.value / most
+            css = f"shade{names.index(column.name) % len(SHADES)}"
+            title = f"{name}, {column.name}: {column.value:.2f}"
+            drawing.rect(x, bottom - high, thin * 0.9, high, css, title)
+        drawing.text(left + wide * (g + 0.5) + 4, bottom + 8, name, "label", "end", -60)
+    for i, name in enumerate(names):
+        drawing.rect(left + 130 * i, 8, 12, 12, f"shade{i % len(SHADES)}")
+        drawing.text(left + 130 * i + 18, 18, name, "label")
+    drawing.text(right, 32, label, "label", "end")
+    return str(drawing)
+
+
 def _decades(low: float, high: float) -> list[float]:
     """Powers of ten of a range, with 2 and 5 times them if there are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -262,7 +302,8 @@ def alone(svg: str) -> str:
         "svg { background: #ffffff; } text { font: 12px system-ui, 'Segoe UI', Roboto, Arial, sans-serif; } "
         ".label { fill: #5b6570; } .strong { fill: #1b1f24; } .grid { stroke: #dde1e6; } "
         ".engine { fill: #2563b8; } .memory { fill: #d0781a; } .pale { fill-opacity: .28; } "
-        ".compute { fill: #2563b8; } .latency { fill: #7d8590; }"
+        ".compute { fill: #2563b8; } .latency { fill: #7d8590; } "
+        + " ".join(f".shade{i} {{ fill: {colour}; }}" for i, colour in enumerate(SHADES))
     )
     head, rest = svg.split(">", 1)
     return f'{head} xmlns="http://www.w3.org/2000/svg">\n<style>{style}</style>{rest}\n'

@@ -76,7 +76,7 @@ def pim_layout(c: PimConfig) -> StructLayout:
 def request_layout(c: PimConfig) -> StructLayout:
     """A read or write of one burst; the controller opens and closes the row."""
     return StructLayout(
-        {"write": 1, "bank": index_bits(c.banks), "row": index_bits(c.rows), "col": index_bits(c.cols),
+        {"write": 1, "bank": index_bits(c.banks), "row": index_bits(c.rows), "col": index_bits(c.bursts),
          "data": BURST_BITS}
     )  # fmt: skip
 

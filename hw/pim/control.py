@@ -66,6 +66,7 @@ class PimControl(Unit):
 
     def elaborate(self, platform):
         c, m = self._config, Module()
+        self._drop = Signal()  # the head of the queue is consumed without a command
         timers = place(m, "timers", PimTimers(c))
         m.d.comb += [timers.ca_valid.eq(self.ca_valid), timers.ca.eq(self.ca)]
 
@@ -73,7 +74,8 @@ class PimControl(Unit):
         head = Signal(command_layout(c))
         m.d.comb += head.eq(self.pim.payload.command)
         ask = self.mem.payload
-        gwrite_waits = self.pim.valid & (head.cmd == Cmd.GWRITE)
+        gwrite_waits = Signal()
+        m.d.comb += gwrite_waits.eq(self.pim.valid & (head.cmd == Cmd.GWRITE) & ~self._drop)
         m.d.comb += [
             timers.ask_row.eq(head.row), timers.ask_k.eq(head.k),
             timers.ask_entry.eq(head.entry),
@@ -142,7 +144,7 @@ class PimControl(Unit):
         """The head of the multipliers' queue: issued, dropped, or waiting."""
         c = self._config
         fault, take = Signal(3), Signal()
-        drop = Signal()  # consumed without a command
+        drop = self._drop
         m.d.comb += self.pim.ready.eq(take | drop)
 
         def select(bits: Value, width: int) -> Value:
@@ -199,6 +201,14 @@ class PimControl(Unit):
                         m.d.comb += [fault.eq(Fault.RANGE), drop.eq(1)]
                 with m.Default():
                     m.d.comb += [fault.eq(Fault.UNKNOWN), drop.eq(1)]
+        # Where there is one page or one buffer, the field that names it has a bit all the same.
+        nowhere = Const(0)
+        if c.entries == 1:
+            nowhere |= head.entry != 0
+        if c.buffers == 1:
+            nowhere |= head.buf != 0
+        with m.If(self.pim.valid & (head.cmd != Cmd.HEADER) & nowhere):
+            m.d.comb += [fault.eq(Fault.RANGE), drop.eq(1)]
         with m.If((self.fault == 0) & (fault != 0)):
             m.d.sync += self.fault.eq(fault)
 

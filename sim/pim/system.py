@@ -56,7 +56,8 @@ class Design:
 
 DUAL = PimConfig(fmt="bf16", share=4)
 BLOCKED = PimConfig(fmt="bf16", dual=False)
-BEST = PimConfig(fmt="bf16", share=12, buffers=2, entries=4, prea=True, refresh="together")
+BEST = PimConfig(fmt="bf16", share=4, prea=True, refresh="together")
+TURNS = replace(BEST, share=12, buffers=2, entries=4)
 
 DESIGNS = {
     d.name: d
@@ -73,9 +74,13 @@ DESIGNS = {
         Design("dual-packed", "... and requests packed into channels", channel=DUAL),
         Design("neupims", "... and sub-batches in turns from 256 requests on", channel=DUAL,
                interleave="paper"),
-        Design("improved", "two buffers in turns, all-bank precharge, joint refresh, packed values, "
-               "hidden preload, loads behind all tokens, interleaving where it helps", channel=BEST,
-               interleave="best", pack_values=True, npu=Npu(overlap=True, hidden_preload=True)),
+        Design("improved", "the same lanes, banks, buffers and bus: all-bank precharge, joint refresh, "
+               "packed values, hidden preload, loads behind all tokens, sub-batches where they help",
+               channel=BEST, interleave="best", pack_values=True,
+               npu=Npu(overlap=True, hidden_preload=True)),
+        Design("improved-2", "... and a second buffer for the multipliers, four pages of vectors",
+               channel=TURNS, interleave="best", pack_values=True,
+               npu=Npu(overlap=True, hidden_preload=True)),
     )
 }  # fmt: skip
 

@@ -140,7 +140,11 @@ class TestSmall:
             Fault.NOT_CLOSED: [header, Command(Cmd.GACT), Command(Cmd.GACT)],
             Fault.RANGE: [Command(Cmd.WRGB, gcol=5)],
         }
-        for fault, commands in wrong.items():
+        more = [
+            (Fault.RANGE, [Command(Cmd.GWRITE, entry=1)]),
+            (Fault.RANGE, [header, Command(Cmd.GACT, buf=1)]),
+        ]
+        for fault, commands in [*wrong.items(), *more]:
             queue = [(1, command, 0) for command in commands]
             outcome = rtl.run(program, CONFIGS, {"single": queue}, {}, tmp_path)["single"]
             assert [number for _, number in outcome.faults] == [fault]
