@@ -36,7 +36,7 @@ ATTRIBUTES: dict[str, Any] = {
         ), _K.INTS,
     ),
     **dict.fromkeys(("scales", "value_floats"), _K.FLOATS),
-    **dict.fromkeys(("auto_pad", "coordinate_transformation_mode", "mode", "nearest_mode"), _K.STRING),
+    **dict.fromkeys(("approximate", "auto_pad", "coordinate_transformation_mode", "mode", "nearest_mode"), _K.STRING),
     "value": _K.TENSOR,
 }  # fmt: skip
 """Kinds of the attributes that are looked at."""

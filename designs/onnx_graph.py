@@ -99,6 +99,7 @@ class _Draft:
     padding: str | tuple[int, ...] = "valid"
     stride: int = 1
     scale: float = 1.0
+    epsilon: float = 1e-5
     then: list[str] = field(default_factory=list)
     weights: str = ""  # of a product, if they are constant
     bias: Array | None = None
@@ -185,6 +186,7 @@ class _Reader:
             "stride": draft.stride,
             "bias": draft.bias is not None,
             "scale": draft.scale,
+            "epsilon": draft.epsilon,
             "then": tuple(draft.then),
         }
 
@@ -300,7 +302,9 @@ class _Reader:
         """What a node does on the way of a result."""
         value = self.values[name]
         draft = self.alone(name, uses)
-        if draft is not None and not (draft.op == "softmax" and step in ("silu", "sigmoid", "exp")):
+        if draft is not None and not (
+            draft.op == "softmax" and step in ("silu", "gelu", "sigmoid", "exp")
+        ):
             draft.then.append(step)
             draft.shape = _after(step, draft.shape)
             self.make(node, replace(value, shape=_after(step, value.shape)))
@@ -591,6 +595,35 @@ def _swish(r: _Reader, node: Node) -> None:
     r.step(node, node.inputs[0], "silu")
 
 
+def _gelu(r: _Reader, node: Node) -> None:
+    r.read(node)
+    if node.attributes.get("approximate", "none") != "tanh":
+        raise DesignError(f"{node.label}: only the tanh form is supported, approximate tanh")
+    r.step(node, node.inputs[0], "gelu")
+
+
+def _layernorm(r: _Reader, node: Node) -> None:
+    """Rows are normalised; scale and shift are products and sums with constants."""
+    value = r.read(node)
+    shape, rank = r.shape(value), len(value.shape)
+    if node.attributes.get("axis", -1) not in (-1, rank - 1) or len(shape) != 2:
+        raise DesignError(f"{node.label}: only over rows of a matrix, axis -1")
+    epsilon = node.attributes.get("epsilon", 1e-5)
+    if not 0 < epsilon < 1:
+        raise DesignError(f"{node.label}: epsilon must be above 0 and below 1, not {epsilon}")
+    name = r.new(node, _Draft("layernorm", (value.tensor,), shape, epsilon=epsilon), value.shape)
+    for op, index in (("mul", 1), ("add", 2)):
+        constant = r.floats(node, index)
+        if constant is None:
+            continue
+        if constant.shape != shape[1:]:
+            raise DesignError(f"{node.label}: its parameters must be vectors of {shape[1]}")
+        if np.all(constant == (1 if op == "mul" else 0)):
+            continue
+        weight = r.weight(node.inputs[index], np.broadcast_to(constant, shape).copy())
+        name = r.new(node, _Draft(op, (name, weight), shape), value.shape)
+
+
 def _softmax(r: _Reader, node: Node) -> None:
     value = r.read(node)
     rank = len(value.shape)
@@ -765,9 +798,9 @@ def _constant(r: _Reader, node: Node) -> None:
 
 OPERATORS: dict[str, Callable[[_Reader, Node], None]] = {
     "Add": _binary, "BatchNormalization": _normalise, "Constant": _constant, "Conv": _conv, "ConvTranspose": _conv,
-    "Dropout": _same, "Exp": _step("exp"), "Flatten": _reshape, "Gemm": _gemm, "Identity": _same, "MatMul": _matmul,
-    "MaxPool": _maxpool, "Mul": _binary, "Relu": _step("relu"), "Reshape": _reshape, "Resize": _resize,
-    "Sigmoid": _sigmoid, "Softmax": _softmax, "Squeeze": _reshape, "Swish": _swish, "Transpose": _transpose,
-    "Unsqueeze": _reshape, "Upsample": _resize,
+    "Dropout": _same, "Exp": _step("exp"), "Flatten": _reshape, "Gelu": _gelu, "Gemm": _gemm, "Identity": _same,
+    "LayerNormalization": _layernorm, "MatMul": _matmul, "MaxPool": _maxpool, "Mul": _binary, "Relu": _step("relu"),
+    "Reshape": _reshape, "Resize": _resize, "Sigmoid": _sigmoid, "Softmax": _softmax, "Squeeze": _reshape,
+    "Swish": _swish, "Transpose": _transpose, "Unsqueeze": _reshape, "Upsample": _resize,
 }  # fmt: skip
 """What reads a node, by its operator."""

@@ -408,6 +408,12 @@ class _Kernel:
         """Bytes of a group's scratchpads that a load may take: equal parts of all, so the smallest counts."""
         return self._spad(min(self.sizes[n] for n in group)) * len(group)
 
+    def _free(self, group: tuple[int, ...], load: int) -> int:
+        """Bytes of a group's scratchpads beside a load of so many bytes, which takes whole banks of each."""
+        bank, smallest = self.machine.bank_bytes, self._spad(min(self.sizes[n] for n in group))
+        taken = -(-load // len(group) // bank) * bank
+        return (smallest - taken) * len(group)
+
     def _spad(self, size: int) -> int:
         """Scratchpad of a core of ``size`` granules: its share, in whole banks."""
         share, bank = self.machine.spad_bytes // sum(self.sizes), self.machine.bank_bytes
@@ -454,7 +460,7 @@ class _Kernel:
         return [
             Mode(
                 text, units, cycles, min(first, cycles), min(last, cycles), load,
-                self._stores(name, self._room(group) - sum(x.room for x in load)),
+                self._stores(name, self._free(group, sum(x.room for x in load))),
                 takes="rows", makes="rows",
             )
             for text, load in loads
@@ -482,7 +488,7 @@ class _Kernel:
         return [
             Mode(
                 label, units, cycles, column + times.latency, cycles, (load,),
-                self._stores(name, self._room(group) - load.room), makes="columns",
+                self._stores(name, self._free(group, load.room)), makes="columns",
             )
         ]  # fmt: skip
 

@@ -98,6 +98,25 @@ def test_attention(tmp_path: Path) -> None:
     assert card.tasks["s"].op == "matmul_t" and card.tasks["sc"].op == "mul"
 
 
+def test_norms(tmp_path: Path) -> None:
+    nodes = [
+        node("LayerNormalization", ["x", "g", "b"], ["n"], "norm", epsilon=1e-3),
+        node("MatMul", ["n", "w"], ["m"]),
+        node("Gelu", ["m"], ["a"], approximate="tanh"),
+        node("LayerNormalization", ["a", "one"], ["y"], axis=1),
+    ]
+    constants = {
+        "g": floats(6),
+        "b": floats(6, seed=1),
+        "w": floats(6, 5),
+        "one": np.ones(5, np.float32),
+    }
+    card = compare(tmp_path, model(nodes, {"x": [4, 6]}, ["y"], constants, opset=20)).card
+    ops = [card.tasks[n].op for n in card.tasks]
+    assert ops == ["layernorm", "mul", "add", "matmul", "layernorm"]
+    assert card.tasks["norm"].epsilon == pytest.approx(1e-3)
+
+
 def test_what_others_read_is_left_as_it_is(tmp_path: Path) -> None:
     """A copy of a tensor and the tensor itself are one; a step for one must not change the other."""
     nodes = [
@@ -183,6 +202,9 @@ WRONG = [
     (one("MatMul", ["x", "nan"], (2, 1)), "tensor nan holds numbers that are not finite"),
     (one("Add", ["x", "vector"], (2, 4)), "shapes [2, 4] and [3] do not chain"),
     (one("Add", ["x", "z"], (2, 4)), "Add node n reads z, which nothing makes"),
+    (one("Gelu", shape=(2, 4)), "Gelu node n: only the tanh form"),
+    (one("LayerNormalization", ["x", "vector"], (2, 4)), "must be vectors of 4"),
+    (one("LayerNormalization", ["x", "vector"], (2, 3), axis=0), "only over rows of a matrix"),
     (one("Softmax", shape=(2, 4), axis=0), "only over rows of a matrix"),
     (one("Reshape", ["x", "far"], (2, 4)), "[2, 4] cannot become [5, 5]"),
     (one("MaxPool", kernel_shape=[3, 3], strides=[2, 2]), "only windows of 2x2"),

@@ -218,3 +218,19 @@ def test_a_kernel_without_products() -> None:
     kernel = _image(op="map", then=["relu"], kernel=None)
     made = [schedule(kernel, policy, EFFORT).plan.makespan for policy in POLICIES]
     assert len(set(made)) == 1
+
+
+def test_loads_and_stores_take_whole_banks() -> None:
+    """Weights of five banks and a bit leave room for four of ten, so results of five banks are written as they come."""
+    machine = MLP.machine.model_dump() | {
+        "tokens": 1, "reduce": 1, "outputs": 1, "cores": 1, "spad_bytes": 640, "bank_bytes": 64
+    }  # fmt: skip
+    kernel = GraphCard.model_validate(
+        {
+            "name": "banks", "inputs": {"x": [32, 33]}, "weights": {"w": [33, 5]}, "outputs": ["y"],
+            "tasks": {"y": {"op": "matmul", "inputs": ["x", "w"]}}, "machine": machine,
+        }
+    )  # fmt: skip
+    modes = {m.name: m for m in instance_of(kernel, (1,)).task("y").modes}
+    kept = modes["c0 rows, weights kept"]
+    assert kept.loads[0].room == 330 and kept.stores[0].bytes == 320 and kept.stores[0].room == 0
