@@ -96,14 +96,23 @@ class Proposer(Protocol):
 
 @dataclass(frozen=True)
 class Round:
-    """What a round came to."""
+    """What a round came to.
+
+    Parameters
+    ----------
+    proposals : that were new.
+    standing : properties that are proven or hold to a depth after it.
+    falsified : so far; ``falsified_new`` of those that were new in it.
+    """
 
     number: int
     proposals: int
     points: float
     available: float
     killed: int
+    standing: int
     falsified: int
+    falsified_new: int
 
 
 @dataclass(frozen=True)
@@ -222,14 +231,11 @@ class Campaign:
             falsified = sum(j.status == "falsified" for j in self.judgements.values())
             self.rounds.append(
                 Round(
-                    number,
-                    len(proposed),
-                    outcome.points,
-                    outcome.available,
-                    self._killed(),
-                    falsified,
+                    number, len(proposed), outcome.points, outcome.available, self._killed(),
+                    sum(j.earns for j in self.judgements.values()), falsified,
+                    falsified - (self.rounds[-1].falsified if self.rounds else 0),
                 )
-            )
+            )  # fmt: skip
             if outcome.percent >= settings.target:
                 status = "target"
                 break

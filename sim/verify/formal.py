@@ -202,18 +202,17 @@ def _with_wave(
     stem = f"{name}_cex_{index}"
     engine = f"bmc3 -F {ruling.depth + 1}" if ruling.engine == "bmc3" else "pdr -q"
     _abc(f"cone -a -O {index}; {engine}; write_cex -a -t {stem}.aiw", folder, effort, name, "cex")
-    run_worker(
-        {"job": "replay", "stem": name, "witness": f"{stem}.aiw", "vcd": f"{stem}.vcd",
-         "clock": subject.clock},
-        folder, name=f"{name}_replay",
-    )  # fmt: skip
+    unknown = Ruling("unknown", f"{ruling.engine}, but its counterexample does not play", ruling.depth)
+    job = {"job": "replay", "stem": name, "witness": f"{stem}.aiw", "vcd": f"{stem}.vcd"}
+    try:
+        run_worker(job | {"clock": subject.clock}, folder, name=f"{name}_replay")
+    except ToolFailure:
+        return unknown
     wave = read_vcd(folder / f"{stem}.vcd")
     bad = wave.values.get("hwgen_bad", ())
     depth = next((t + 1 for t, bits in enumerate(bad) if bits >> index & 1), None)
     if depth is None:
-        return Ruling(
-            "unknown", f"{ruling.engine}, but its counterexample does not play", ruling.depth
-        )
+        return unknown
     return Ruling(ruling.verdict, ruling.engine, depth, wave.first(depth))
 
 

@@ -18,7 +18,8 @@ PICK = "hwgen_pick"
 
 PHASE, RESET_CYCLES = 64, 3
 _VALID = re.compile(r"^(?P<head>.*?)(?P<word>valid|vld|tvalid)(?P<tail>(?:_[io])?)$", re.I)
-_SIDES = re.compile(r"^(?:[io]_)+|(?:_[io])+$")
+_SIDES = re.compile(r"^[io]_(?!_)|(?<!_)_[io]$")
+"""Marks of a direction; in ``i__valid`` the ``i`` is the name of the stream."""
 
 
 @dataclass(frozen=True)

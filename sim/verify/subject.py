@@ -317,9 +317,8 @@ def _signals(flat: dict[str, Any]) -> Iterator[SubjectSignal]:
         nets = tuple(entry["bits"])
         if entry.get("hide_name") or not _NAME.fullmatch(name) or len(nets) > MAX_WIDTH:
             continue
-        if (nets in seen and name not in flat["ports"]) or all(
-            isinstance(net, str) for net in nets
-        ):
+        constant = all(isinstance(net, str) for net in nets)
+        if name not in flat["ports"] and (nets in seen or constant):
             continue
         seen.add(nets)
         yield SubjectSignal(name, len(nets), all(net in registers for net in nets), nets)

@@ -91,7 +91,7 @@ def run_worker(job: dict[str, Any], folder: Path, *, name: str, seconds: float =
     if code is None:
         raise ToolFailure("yosys", f"not done in {seconds:.0f} s")
     if code:
-        found = re.findall(r"^(?:(\S+:\d+): )?ERROR: (.*(?:\n(?=\s).*)?)", text, re.M)
+        found = re.findall(r"^(?:(\S+:\d+): )?ERROR:\s*(.*(?:\n(?=\s).*)?)", text, re.M)
         place, what = found[-1] if found else ("", _last_line(text))
         raise ToolFailure("yosys", f"{place}: {what}" if place else what)
     return text

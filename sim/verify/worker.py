@@ -43,7 +43,7 @@ def _wires(module: Any) -> list[Any]:
 def _read(y: Yosys, job: dict[str, Any]) -> None:
     for name in job["files"]:
         sv = " -sv" if job["sv"] or name.endswith(".sv") else ""
-        includes = "".join(f' -I "{folder}"' for folder in job["include"])
+        includes = "".join(f" -I {folder}" for folder in job["include"])
         defines = "".join(f" -D{name}" for name in job["define"])
         y.run(f'read_verilog -defer{sv}{includes}{defines} "{name}"')
 
@@ -138,6 +138,8 @@ def _logic(y: Yosys, stem: str, *, zero: bool = False) -> None:
     """
     y.run("memory_map -formal", "opt_clean", "async2sync")
     y.run("setundef -undriven -init -zero" if zero else "setundef -undriven -anyseq")
+    for wire in _wires(y.top):  # the map that a witness is read with counts every wire's bits from 0
+        wire.start_offset, wire.upto = 0, False
     y.run(f"write_rtlil {stem}.il")
     y.run(f"formalff -clk2ff{'' if zero else ' -ff2anyinit'}", "opt_clean", "wreduce t:$mul")
     y.run("opt -fast", "dffunmap", "techmap", "setundef -anyseq", "opt_clean", "aigmap")

@@ -102,6 +102,7 @@ def test_campaign(pair, tmp_path):
             assert again[number].difference is not None, mutants[number - 1].diff
 
 
+@pytest.mark.slow
 def test_a_killed_mutant_is_not_equivalent(mac, tmp_path):
     """The proof and the simulation agree: with a killed mutant, a difference is found."""
     mutants = choose_mutants(mac.subject, 12, 5)
