@@ -28,6 +28,7 @@ from hwgen.console import Console, quantity
 from hwgen.show import (
     show_accuracy,
     show_asic,
+    show_candidates,
     show_digits,
     show_engine,
     show_facts,
@@ -704,7 +705,10 @@ def verify(
     ] = None,
     llm: Annotated[
         str,
-        typer.Option(metavar="offline|PROVIDER:MODEL", help="A model that proposes too: openai, anthropic, local."),
+        typer.Option(
+            metavar="offline|PROVIDER:MODEL",
+            help="A model that proposes too: openai, anthropic, local.",
+        ),
     ] = "offline",
     llm_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Another server of OpenAI's protocol.")
@@ -732,6 +736,12 @@ def verify(
     effort: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="For each engine of a round of proofs.")
     ] = 15,
+    candidates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Rank these implementations against FILE.v, and write pairs.jsonl."
+        ),
+    ] = None,
     clock: Annotated[
         str | None, typer.Option(help="The clock input, if there are several.")
     ] = None,
@@ -756,7 +766,7 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Grade how well a module is verified: properties, proofs, mutants, coverage; any Verilog with a clock."""
-    from hwgen.verify import LlmRequest, VerifyRequest, parameters
+    from hwgen.verify import LlmRequest, VerifyRequest, parameters, verify_candidates
     from hwgen.verify import verify as verify_
     from sim.verify.campaign import Settings
     from sim.verify.formal import Effort
@@ -766,6 +776,9 @@ def verify(
         targets, top, spec, settings, out, clock, reset, parameters(parameter or []), include or [],
         define or [], LlmRequest(llm, llm_url, llm_tokens, llm_fallback, llm_record, llm_replay),
     )  # fmt: skip
+    if candidates is not None:
+        show_candidates(console, *verify_candidates(request, candidates, console))
+        return
     result, folder = verify_(request, console)
     show_verification(console, result, folder)
     if result.violates:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sim.pim.workload import Decoder
     from sim.run import SimResult
     from sim.verify.campaign import Result
+    from sim.verify.candidates import Standing
 
 
 def show_engine(console: Console, out: Path, facts: dict[str, Any]) -> None:
@@ -40,6 +41,19 @@ def show_engine(console: Console, out: Path, facts: dict[str, Any]) -> None:
             ("rtl", f"{out / 'rtl'}: {len(facts['modules'])} modules, top {facts['top']}"),
         ]
     )
+
+
+def show_candidates(console: Console, standings: list[Standing], folder: Path) -> None:
+    """Show how candidates rank."""
+    rows = []
+    for s in standings:
+        said = (
+            s.evidence.get("error")
+            or f"{s.passed} of {s.evidence['scenarios']} scenarios {s.proof}"
+        )
+        rows.append((s.name, f"{s.score}: {said}"))
+    console.facts(rows)
+    console.say(f"wrote {folder / 'pairs.jsonl'}")
 
 
 def show_verification(console: Console, result: Result, folder: Path) -> None:

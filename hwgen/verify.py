@@ -14,6 +14,7 @@ from designs.errors import DesignError
 from designs.progress import Progress
 from generators.files import new_folder
 from sim.verify.campaign import Result, Settings, run_campaign
+from sim.verify.candidates import Standing, pairs, rank_candidates
 from sim.verify.llm.exchange import Exchanges, Mode
 from sim.verify.llm.proposer import Allowance, LlmProposer
 from sim.verify.llm.providers import connect, parse_provider
@@ -21,7 +22,7 @@ from sim.verify.report import write_report
 from sim.verify.specification import read_specification
 from sim.verify.subject import elaborate
 
-__all__ = ["LlmRequest", "VerifyRequest", "parameters", "verify"]
+__all__ = ["LlmRequest", "VerifyRequest", "parameters", "verify", "verify_candidates"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,55 @@ def verify(request: VerifyRequest, progress: Progress) -> tuple[Result, Path]:
         with new_folder(out) as fresh:
             write_report(result, asked, fresh)
     return result, out
+
+
+def verify_candidates(
+    request: VerifyRequest, candidates: Path, progress: Progress
+) -> tuple[list[Standing], Path]:
+    """Rank implementations of a specification against a reference, and write the pairs they make.
+
+    Raises
+    ------
+    DesignError
+        If there are no candidates, or no specification for the pairs' prompt.
+    """
+    if request.spec is None:
+        raise DesignError("--candidates needs --spec: what the candidates implement")
+    spec = read_specification(request.spec)
+    if not candidates.is_dir():
+        raise DesignError(f"{candidates}: there is no such folder")
+    found = sorted(p for p in candidates.iterdir() if p.suffix in (".v", ".sv"))
+    if not found:
+        raise DesignError(f"{candidates}: there is no Verilog in it")
+    files, top, beside = _sources(request)
+    out = request.out or beside
+    _check_out(out)
+    settings = request.settings
+    with tempfile.TemporaryDirectory(prefix="hwgen-verify-") as name:
+        folder = Path(name)
+        reference = elaborate(
+            files, folder / "n", top=top, include=request.include, define=request.define
+        )
+        standings = rank_candidates(
+            reference,
+            found,
+            spec.required(reference),
+            folder,
+            settings.effort,
+            settings.seed,
+            progress,
+        )
+        with new_folder(out) as fresh:
+            ranking = [{"name": s.name, "score": s.score, **s.evidence} for s in standings]
+            report = {"schema": 1, "reference": reference.top, "candidates": ranking}
+            (fresh / "report.json").write_text(
+                json.dumps(report, indent=1) + "\n", encoding="utf-8"
+            )
+            lines = pairs(standings, spec.prose, reference)
+            (fresh / "pairs.jsonl").write_text(
+                "".join(f"{line}\n" for line in lines), encoding="utf-8"
+            )
+    return standings, out
 
 
 def _proposer(request: VerifyRequest, prose: str) -> LlmProposer | None:

@@ -19,8 +19,9 @@ from sim.verify.subject import Subject
 from sim.verify.tools import abc, run_worker
 from sim.verify.waves import Wave, read_vcd
 
-__all__ = ["Difference", "compare", "directed", "miter"]
+__all__ = ["Difference", "compare", "compare_designs", "directed", "miter"]
 
+_SELECTED = ("16'd0", "`MUTANT")
 _STEP = re.compile(r"^STEP (\d+)\s*$", re.M)
 
 
@@ -64,11 +65,7 @@ def compare(
     }
     run_worker(job, folder, name="miters")
     share = max(1.0, effort.seconds / len(numbers))
-    script = "; ".join(
-        f"echo STEP {n}; read_aiger miter{n}.aig; bmc3 -F {effort.depth} -T {share / 2:.0f}; "
-        f"write_cex -a -t miter{n}.aiw; scorr; pdr -v -a -T {share:.0f}"
-        for n in numbers
-    )
+    script = "; ".join(_script(n, effort.depth, share) for n in numbers)
     text = abc(script, folder, seconds=2 * effort.seconds + 20, name="miters_abc")
     parts = _STEP.split(text)
     said = {int(n): words for n, words in zip(parts[1::2], parts[2::2], strict=True)}
@@ -106,8 +103,37 @@ def _difference(number: int, said: str, folder: Path, subject: Subject) -> Diffe
     )
 
 
-def miter(subject: Subject, streams: Sequence[Stream]) -> str:
-    """Verilog of the design and the mutant ``MUTANT`` side by side."""
+def compare_designs(
+    one: Subject, other: Subject, streams: Sequence[Stream], folder: Path, effort: Effort
+) -> Difference:
+    """Compare two designs with the same ports; the number of the difference says nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "miter.v").write_text(miter(one, streams, ("hwgen_one", "hwgen_other")))
+    (folder / "start.v").write_text(start_module(one.edge))
+    designs = [str((s.folder / "flat.il").resolve()) for s in (one, other)]
+    run_worker({"job": "pair", "designs": designs, "miter": "miter.v"}, folder, name="pair")
+    text = abc(
+        _script(0, effort.depth, effort.seconds),
+        folder,
+        seconds=2 * effort.seconds + 20,
+        name="pair_abc",
+    )
+    return _difference(0, text, folder, one)
+
+
+def _script(number: int, depth: int, seconds: float) -> str:
+    """What ABC does with a miter: look for a difference, then prove that there is none."""
+    stem = f"miter{number}"
+    return (
+        f"echo STEP {number}; read_aiger {stem}.aig; bmc3 -F {depth} -T {seconds / 2:.0f}; "
+        f"write_cex -a -t {stem}.aiw; scorr; pdr -v -a -T {seconds:.0f}"
+    )
+
+
+def miter(
+    subject: Subject, streams: Sequence[Stream], modules: tuple[str, str] | None = None
+) -> str:
+    """Verilog of two designs side by side: the design and its mutant ``MUTANT``, or two modules."""
     edge = "posedge" if subject.edge else "negedge"
     clock, reset = subject.clock, subject.reset
     lines = [f"module hwgen_miter(input {clock}, input hwgen_again, output hwgen_bad"]
@@ -120,13 +146,13 @@ def miter(subject: Subject, streams: Sequence[Stream]) -> str:
         lines.append("  wire hwgen_active;")
         lines.append(f"  hwgen_start hwgen_starts({clock}, hwgen_again, hwgen_active);")
         pins.append(f".{reset.name}({'' if reset.level else '~'}hwgen_active)")
-    for side, number in (("g", "16'd0"), ("m", "`MUTANT")):
+    for k, side in enumerate("gm"):
         for p in subject.outputs:
             lines.append(f"  wire [{p.width - 1}:0] {side}_{p.name};")
         outs = [f".{p.name}({side}_{p.name})" for p in subject.outputs]
-        lines.append(
-            f"  hwgen_dut hwgen_{side}({', '.join([*pins, *outs, f'.hwgen_mutant({number})'])});"
-        )
+        module = modules[k] if modules else "hwgen_dut"
+        select = [] if modules else [f".hwgen_mutant({_SELECTED[k]})"]
+        lines.append(f"  {module} hwgen_{side}({', '.join([*pins, *outs, *select])});")
     broken = ["1'b0"]
     for k, stream in enumerate(s for s in streams if s.into):
         lines += _waits(k, stream, subject, edge, active)

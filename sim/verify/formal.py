@@ -202,7 +202,9 @@ def _with_wave(
     stem = f"{name}_cex_{index}"
     engine = f"bmc3 -F {ruling.depth + 1}" if ruling.engine == "bmc3" else "pdr -q"
     _abc(f"cone -a -O {index}; {engine}; write_cex -a -t {stem}.aiw", folder, effort, name, "cex")
-    unknown = Ruling("unknown", f"{ruling.engine}, but its counterexample does not play", ruling.depth)
+    unknown = Ruling(
+        "unknown", f"{ruling.engine}, but its counterexample does not play", ruling.depth
+    )
     job = {"job": "replay", "stem": name, "witness": f"{stem}.aiw", "vcd": f"{stem}.vcd"}
     try:
         run_worker(job | {"clock": subject.clock}, folder, name=f"{name}_replay")

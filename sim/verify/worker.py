@@ -138,7 +138,9 @@ def _logic(y: Yosys, stem: str, *, zero: bool = False) -> None:
     """
     y.run("memory_map -formal", "opt_clean", "async2sync")
     y.run("setundef -undriven -init -zero" if zero else "setundef -undriven -anyseq")
-    for wire in _wires(y.top):  # the map that a witness is read with counts every wire's bits from 0
+    for wire in _wires(
+        y.top
+    ):  # the map that a witness is read with counts every wire's bits from 0
         wire.start_offset, wire.upto = 0, False
     y.run(f"write_rtlil {stem}.il")
     y.run(f"formalff -clk2ff{'' if zero else ' -ff2anyinit'}", "opt_clean", "wreduce t:$mul")
@@ -336,9 +338,21 @@ def miters(job: dict[str, Any]) -> None:
         _logic(y, f"miter{number}", zero=True)
 
 
+def pair(job: dict[str, Any]) -> None:
+    """Two flat designs side by side, as ``miter0``."""
+    y = Yosys()
+    for design, name in zip(job["designs"], ("hwgen_one", "hwgen_other"), strict=True):
+        y.run("read_rtlil " + design)
+        y.run(f"rename {y.top.name.str()} {name}", f"setattr -mod -unset top {name}")
+    y.run(f"read_verilog {job['miter']} start.v")
+    y.run("hierarchy -top hwgen_miter", "proc", "flatten", "opt_clean", "opt_expr", "opt_clean")
+    y.run("rename -top hwgen_miter0")
+    _logic(y, "miter0", zero=True)
+
+
 JOBS = {
     "elaborate": elaborate, "formal": formal, "free": free, "replay": replay, "cxxrtl": cxxrtl,
-    "mutate": mutate, "miters": miters,
+    "mutate": mutate, "miters": miters, "pair": pair,
 }  # fmt: skip
 
 

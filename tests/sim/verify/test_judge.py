@@ -175,8 +175,10 @@ def test_property_error_is_asked_wrongly():
 def test_declared_ranges_do_not_matter(tmp_path):
     """Bits count from 0 at the lowest, also in counterexamples of vectors that are declared otherwise."""
     path = tmp_path / "m.v"
-    path.write_text("module m(input clk, input rst, input [5:3] a, output reg [4:2] q, output [0:3] r);\n"
-                    "assign r = {1'b0, q}; always @(posedge clk) if (rst) q <= 0; else q <= a;\nendmodule\n")  # fmt: skip
+    path.write_text(
+        "module m(input clk, input rst, input [5:3] a, output reg [4:2] q, output [0:3] r);\n"
+        "assign r = {1'b0, q}; always @(posedge clk) if (rst) q <= 0; else q <= a;\nendmodule\n"
+    )
     subject = elaborate([path], tmp_path / "n")
     items = _properties(subject, ["q != 5", "##1 q == past(a)", "r[2:0] == q", "q[2] == r[3]"])
     found = prove(subject, items, tmp_path / "p", EFFORT)
