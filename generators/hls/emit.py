@@ -60,7 +60,8 @@ class _View:
     """What a hold's text needs and is not a decision."""
 
     served: list[str]
-    factor: int
+    rows_apart: int
+    columns_apart: int
     pools: list[tuple[int, tuple[int]]]
     pieces: int
     have: str
@@ -184,7 +185,6 @@ def _sfu_ports(net: Network) -> dict[str, Any]:
 
 
 def _view(hold: Hold, card: GraphCard) -> _View:
-    width = max(p.columns for s in hold.serves for p in s.parts)
     pools, (height, columns) = [], hold.made[1:]
     level = 0
     have = "piece"
@@ -204,9 +204,37 @@ def _view(hold: Hold, card: GraphCard) -> _View:
             continue
         level += 1
     return _View(
-        [p.stream for s in hold.serves for p in s.parts], min(width, hold.shape[2]), pools, pieces(hold), have,
+        [p.stream for s in hold.serves for p in s.parts], *_apart(hold, card), pools, pieces(hold), have,
         [_need(hold, s, card) for s in hold.serves],
     )  # fmt: skip
+
+
+def _apart(hold: Hold, card: GraphCard) -> tuple[int, int]:
+    """How many neighbouring rows, and columns, of a hold are read or written in a cycle: as many banks are needed."""
+    lines = [(p.rows, p.columns) for p in hold.parts]
+    for serve in hold.serves:
+        g = serve.tiling
+        if g is None:
+            lines.append((1, serve.parts[0].columns))
+        elif serve.kind == "rows":
+            lines.append((sum({p.m: p.rows for p in serve.parts}.values()), g.reduce))
+        else:
+            columns = sum({p.n: p.columns for p in serve.parts}.values())
+            if serve.kind == "pixels":
+                kernel = card.tasks[serve.task].kernel
+                assert kernel is not None
+                lines.append(
+                    (
+                        min(kernel[1], -(-g.reduce // kernel[2])),
+                        columns + min(g.reduce, kernel[2]) - 1,
+                    )
+                )
+            else:
+                lines.append(
+                    (columns, g.reduce) if serve.kind == "second_t" else (g.reduce, columns)
+                )
+    rows, columns = (max(sizes) for sizes in zip(*lines, strict=True))
+    return min(rows, hold.window), min(columns, hold.shape[2])
 
 
 def _need(hold: Hold, serve: Serve, card: GraphCard) -> str:

@@ -145,6 +145,24 @@ def test_a_plan_by_hand(tmp_path: Path) -> None:
     assert not (tmp_path / "three").exists()
 
 
+@pytest.mark.parametrize("style", ["vitis", "tapa"])
+def test_pragmas_are_where_they_count(style: str, tmp_path: Path) -> None:
+    """A pipeline is a loop's, first in its body; an array is divided into as many banks as are read in a cycle."""
+    card = load_graph("vae")
+    build(request(card, tmp_path / "out", "dataflow", style), QUIET)
+    text = (tmp_path / "out" / "src" / "kernel.cpp").read_text()
+    before = ""
+    for line in text.splitlines():
+        if line.startswith("#pragma HLS") and ("PIPELINE" in line or "UNROLL" in line):
+            assert before.strip().startswith("for (") and before.endswith("{"), before
+        if not line.startswith("#pragma"):
+            before = line
+    # A 4x4 kernel reads dec1, 8 taps of 2 pixels at a time: 2 rows of 2 + 3 pixels.
+    held = text[text.index("void hold_dec1") :]
+    assert "variable=held dim=2 cyclic factor=2\n" in held[:500]
+    assert "variable=held dim=3 cyclic factor=5\n" in held[:500]
+
+
 def network(name: str, policy: str):
     card = load_graph(name)
     return network_of(quantised(card, 0), schedule(card, policy, EFFORT))
