@@ -95,6 +95,9 @@ class PimConfig:
             power("subarrays", 2, self.rows)
         require(self.col_bits <= BURST_BITS,
                 f"{self.lanes} lanes of {self.elem_bits} bits exceed {BURST_BITS} bits")  # fmt: skip
+        require(self.timing.rl >= self.lanes.bit_length() + 4,
+                f"Results of {self.lanes} lanes need rl of {self.lanes.bit_length() + 4} or more, "
+                f"not {self.timing.rl}")  # fmt: skip
         require(0 <= self.share < self.patience,
                 f"share must be 0 to {self.patience - 1}, not {self.share!r}")  # fmt: skip
         require(1 <= self.patience < 4096, f"patience must be 1 to 4095, not {self.patience!r}")

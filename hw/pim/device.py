@@ -39,7 +39,7 @@ class PimBank(TemplateUnit):
     comp, comp_buf, comp_col, first, mask : ``In``
         A step of the multipliers; ``vector`` belongs to it and comes one cycle later.
     acc : ``Out``
-        Includes a step 4 cycles after its ``comp``.
+        Includes a step ``latency + 1`` cycles after its ``comp``.
     mem_open, mem_row : ``Out``
         What buffer 0 holds.
     """
@@ -63,6 +63,11 @@ class PimBank(TemplateUnit):
             {"r": c.rows, "p": c.page_bytes, "l": c.lanes, "f": c.fmt.replace("-", "_") + "_",
              "n": v["nb"], "m": int(c.array == "block_ram"), "t": "_" + c.timing.name.replace("-", "_")},
         )  # fmt: skip
+
+    @property
+    def latency(self) -> int:
+        """Cycles of the multipliers."""
+        return self._mac.latency
 
     def parts(self) -> list[Unit]:
         return [self._mac]
@@ -128,5 +133,5 @@ class PimDevice(TemplateUnit):
             "wait_bits": index_bits(t.comp * max(c.cols, t.fill) + 1), "step": step,
             "gwrite_bits": index_bits(step), "vector_bits": index_bits(c.entries * c.bursts),
             "banks_per_rank": c.banks_per_rank, "act_group": c.act_group,
-            "rd_depth": index_bits(t.rl // t.burst + 2), "bank": self._bank.module_name, "latency": 4,
+            "rd_depth": index_bits(t.rl // t.burst + 2), "bank": self._bank.module_name, "latency": self._bank.latency,
         }  # fmt: skip

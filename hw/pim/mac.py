@@ -32,7 +32,6 @@ class PimMac(TemplateUnit):
     """
 
     template = "pim/mac.sv.j2"
-    latency = 3
     shared = True
 
     def __init__(self, config: PimConfig) -> None:
@@ -45,12 +44,18 @@ class PimMac(TemplateUnit):
             {"l": c.lanes, "f": c.fmt.replace("-", "_")},
         )  # fmt: skip
 
+    @property
+    def latency(self) -> int:
+        """Cycles from a step to its sum."""
+        c = self._config
+        return {"int8": 3, "bf16": c.lanes.bit_length() + 1, "bf16-block": 4}[c.fmt]
+
     def context(self) -> dict[str, Any]:
         c = self._config
         levels = c.lanes.bit_length() - 1
         return {
             "lanes": c.lanes, "elem_bits": c.elem_bits, "res_bits": c.res_bits, "fmt": c.fmt,
-            "levels": levels,
+            "levels": levels, "latency": self.latency,
             # A product is m * 2**(ex + ey - 268), shifted up by 7: see sim.golden.pim.
             "bias": 148,
         }  # fmt: skip

@@ -76,7 +76,6 @@ class PimTiming:
             ("wtr_s <= wtr_l", self.wtr_s <= self.wtr_l),
             ("rrd_s <= faw", self.rrd_s <= self.faw),
             ("rfc + rc < refi", self.rfc + self.rc < self.refi),
-            ("rl >= 7", self.rl >= 7),  # depth of the multipliers, see hw/pim/device.py
         )
         for rule, holds in rules:
             if not holds:

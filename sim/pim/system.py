@@ -232,7 +232,8 @@ def layer_time(design: Design, model: Decoder, lengths: Sequence[int] | NDArray)
         middle = size / design.attention_bandwidth
         total = before + middle + after
         return Layer(total, total, 0.0, False, {"qkv": before, "attention": middle, "ffn": after},
-                     {"memory": memory + middle}, {"RD": size / 64})  # fmt: skip
+                     {"weights": memory, "keys and values": middle,
+                  "weight preload": _preload(npu, model, batch)}, {"RD": size / 64})  # fmt: skip
     serial = _serial(design, model, lengths)
     if design.interleave == "never" or batch < 2 or (design.interleave == "paper" and batch < 256):
         return serial
@@ -248,7 +249,17 @@ def _serial(design: Design, model: Decoder, lengths: NDArray[np.int64]) -> Layer
     total = before + middle.cycles + after
     return Layer(total, before + after, middle.cycles, False,
                  {"qkv": before, "attention": middle.cycles, "ffn": after},
-                 middle.bounds | {"weights": load + more}, _with_reads(design, model, middle.counts, 1))  # fmt: skip
+                 middle.bounds | {"weights": load + more,
+                                  "weight preload": _preload(design.npu, model, len(lengths))},
+                 _with_reads(design, model, middle.counts, 1))  # fmt: skip
+
+
+def _preload(npu: Npu, model: Decoder, tokens: int) -> float:
+    """Cycles of a layer that would not be there if stationary operands loaded unseen."""
+    first, behind = model.gemms()
+    shown, _ = npu.layer([*first, *behind], tokens, 1.0)
+    unseen, _ = replace(npu, hidden_preload=True).layer([*first, *behind], tokens, 1.0)
+    return max(0.0, shown - unseen)
 
 
 def _interleaved(design: Design, model: Decoder, lengths: NDArray[np.int64]) -> Layer:
@@ -267,7 +278,8 @@ def _interleaved(design: Design, model: Decoder, lengths: NDArray[np.int64]) -> 
         stages[name] = _together(npu, min(load, npu), memory.cycles, slower, share)
         total += stages[name]
         npu_total, pim_total = npu_total + npu, pim_total + memory.cycles
-        for key, value in [*memory.bounds.items(), ("weights", load)]:
+        preload = _preload(design.npu, model, len(computed))
+        for key, value in [*memory.bounds.items(), ("weights", load), ("weight preload", preload)]:
             bounds[key] = bounds.get(key, 0.0) + value
         for key, value in memory.counts.items():
             counts[key] = counts.get(key, 0.0) + value

@@ -121,7 +121,7 @@ class _Controller(Unit):
 
 
 SHORT = replace(
-    PRESETS["neupims-hbm"], name="short", rl=7, wl=6, burst=1, rcd_rd=2, rcd_wr=2, rcd_pim=2, rp=2,
+    PRESETS["neupims-hbm"], name="short", rl=9, wl=6, burst=1, rcd_rd=2, rcd_wr=2, rcd_pim=2, rp=2,
     ras=3, rc=5, rrd_s=1, rrd_l=2, faw=4, ccd_s=1, ccd_l=2, wtr_s=1, wtr_l=2, wr=2, rtp=2, rfc=4,
     refi=255, comp=1, fill=2, gwrite_column=2,
 )  # fmt: skip

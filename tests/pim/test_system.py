@@ -116,6 +116,15 @@ class TestSystem:
         assert old.cycles > 1.3 * new.cycles
         assert old.interleaved and old.counts["RD"] == 2 * new.counts["RD"]
 
+    def test_what_bounds(self) -> None:
+        shipped, plain, best = (
+            layer_time(DESIGNS[name], MODEL, [300] * 192).bounds
+            for name in ("pim-shipped", "dual", "improved")
+        )
+        assert shipped["command bus"] > shipped["compute"] and "refresh" not in shipped
+        assert plain["tFAW"] > plain["precharge slots"] > best["precharge slots"]
+        assert plain["weight preload"] > 0 and best["weight preload"] == 0
+
     def test_on_chip_memory(self) -> None:
         whole, half = Npu().gemm(512, 4096, 4096), Npu(sram_bytes=6 << 20).gemm(512, 4096, 4096)
         assert half[1] == 2 * whole[1] and half[0] > whole[0]
