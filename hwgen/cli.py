@@ -947,6 +947,10 @@ def pim_sim(
     trace: Annotated[
         Path | None, typer.Option(help="Write a layer of one design for Perfetto.")
     ] = None,
+    commands: Annotated[
+        Path | None,
+        typer.Option(help="Write what its slowest channel gets, for `hwgen pim check`."),
+    ] = None,
     seed: Seed = 0,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -956,13 +960,13 @@ def pim_sim(
     from hwgen.show import show_pim, show_pim_service
     from sim.pim import system, workload
     from sim.pim.serving import check_fit, serve
-    from sim.pim.timeline import timeline
+    from sim.pim.timeline import slowest_channel, timeline
 
     decoder = workload.decoder(model)
     if design is not None and design not in system.DESIGNS:
         raise DesignError(catalogue.unknown("design", design, list(system.DESIGNS)))
-    if trace is not None and design is None:
-        raise DesignError("--trace needs a --design")
+    if (trace is not None or commands is not None) and design is None:
+        raise DesignError("--trace and --commands need a --design")
     chosen = [system.DESIGNS[design]] if design else list(system.DESIGNS.values())
     if sram_mib is not None:
         chosen = [system.with_sram(d, sram_mib << 20) for d in chosen]
@@ -974,6 +978,9 @@ def pim_sim(
     for one in batches:
         check_fit(decoder, one)
     show_pim(console, decoder, batches, chosen)
+    if commands is not None:
+        write(commands, slowest_channel(chosen[0], decoder, batches[0]))
+        console.say(f"wrote {commands}")
     if trace is not None:
         write(trace, timeline(chosen[0], decoder, batches[0]))
         console.say(f"wrote {trace}")

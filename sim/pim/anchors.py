@@ -10,14 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hw.pim.commands import Cmd
-from sim.pim.controller import replay
-from sim.pim.driver import Program, Tiles
-from sim.pim.protocol import Command
-from sim.pim.system import DESIGNS, Design, attention, layer_time
-from sim.pim.workload import Decoder, contexts, decoder, request_load
+from sim.pim.play import play
+from sim.pim.system import DESIGNS, attention, layer_time
+from sim.pim.workload import contexts, decoder
 
-__all__ = ["Anchor", "anchors", "play"]
+__all__ = ["Anchor", "anchors"]
 
 CHANNEL = (432, 624)
 """Contexts of a channel with 162 tiles and 28 copies."""
@@ -34,29 +31,6 @@ class Anchor:
     @property
     def error(self) -> float:
         return self.ours / self.published - 1
-
-
-def play(design: Design, model: Decoder, lengths: tuple[int, ...]) -> int:
-    """Cycles of the requests of one channel, command by command, with refreshes."""
-    assert design.channel is not None
-    c = replace(design.channel, share=0)
-    program, row = Program(), 0
-    tiles = Tiles(c, program, design.composite)
-    half = c.rows // 2
-    for length in lengths:
-        for load in request_load(c, model, length, design.pack_values):
-            for _ in range(load.repeat):
-                for _ in range(load.gwrites):
-                    program.add(Command(Cmd.GWRITE, 0, half + row % half))
-                    row += 1
-                steps = [Command(Cmd.COMP, k=load.tile.steps) for _ in range(load.tile.count)]
-                for _ in range(load.tiles):
-                    tiles.tile(row % half, steps)
-                    row += 1
-                tiles.flush()
-    commands = replay(c, [(1, command) for command, _ in program.commands], [])
-    last = max(at for at, x in commands if x.last)
-    return last + c.group_cycles(1)
 
 
 def _draws(batch: int, mean: float, count: int) -> Iterator[np.ndarray]:

@@ -93,12 +93,14 @@ class Attention:
     ----------
     cycles : until the last channel is done.
     channels : cycles of each channel.
+    places : channel of each request.
     counts : GACT (of ``act_group`` banks), COMP, READRES, GWRITE, PIMPRE of all channels.
     bounds : cycles of the slowest channel by what they wait for.
     """
 
     cycles: float
     channels: NDArray[np.float64]
+    places: NDArray[np.int64]
     counts: dict[str, float]
     bounds: dict[str, float]
 
@@ -192,7 +194,7 @@ def attention(
     bounds = per_channel[slowest]
     rest = float(ends[slowest]) - sum(bounds.values())
     bounds["command bus" if design.front_end else "refresh"] = rest
-    return Attention(float(ends[slowest]), ends, counts, bounds)
+    return Attention(float(ends[slowest]), ends, place, counts, bounds)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,31 @@
-"""A layer as a trace for Perfetto or Chrome: the NPU's stages, and the channels beside them."""
+"""A layer to look at: its stages and channels for Perfetto or Chrome, and the commands of one channel."""
 
 import json
 
 import numpy as np
 
+from designs.errors import DesignError
+from sim.pim import trace
+from sim.pim.play import commands
 from sim.pim.system import Design, attention, layer_time
 from sim.pim.workload import Decoder
 
-__all__ = ["timeline"]
+__all__ = ["slowest_channel", "timeline"]
+
+
+def slowest_channel(design: Design, model: Decoder, lengths: np.ndarray) -> str:
+    """Commands of the channel that is done last, as :mod:`sim.pim.trace` writes them.
+
+    Raises
+    ------
+    DesignError
+        If the memory of the design does not compute.
+    """
+    if design.channel is None:
+        raise DesignError(f"The memory of {design.name} does not compute: it gets no commands")
+    found = attention(design, model, lengths)
+    slowest = int(np.argmax(found.channels))
+    return trace.write(*commands(design, model, lengths[found.places == slowest].tolist()))
 
 
 def timeline(design: Design, model: Decoder, lengths: np.ndarray) -> str:

@@ -12,8 +12,9 @@ from hw.pim.config import PimConfig
 from hw.pim.timing import PRESETS, preset
 from hwgen import cli
 from sim.pim import events, tiles
-from sim.pim.anchors import anchors, play
+from sim.pim.anchors import anchors
 from sim.pim.npu import Npu
+from sim.pim.play import play
 from sim.pim.serving import serve
 from sim.pim.system import DESIGNS, attention, energy, layer_time
 from sim.pim.tiles import Tile, refresh_gap, tile_cost
@@ -166,9 +167,22 @@ class TestCommand:
         spans = json.loads(path.read_text())["traceEvents"]
         assert {"NPU", "channel 00", "channel 31"} <= {span["tid"] for span in spans}
 
+    def test_commands_keep_the_rules(self, tmp_path: Path, capsys) -> None:
+        path = tmp_path / "c.txt"
+        words = ["pim", "sim", "--model", "gpt3-7b", "--lengths", "70,600", "--design"]
+        for design in ("pim", "improved-2"):
+            assert cli.run([*words, design, "--commands", str(path)]) == 0
+            assert cli.run(["pim", "check", str(path)]) == 0
+            assert ", 0 violations" in capsys.readouterr().out
+            text = path.read_text().replace("GACT", "PREA", 1)
+            path.write_text(text)
+            assert cli.run(["pim", "check", str(path)]) == 1
+            capsys.readouterr()
+
     @pytest.mark.parametrize(
         ("words", "message"),
         [
+            (["--commands", "x", "--design", "npu"], "The memory of npu does not compute"),
             (["--batch", "0"], "greater than or equal to 1"),
             (["--model", "gpt5"], "There is no decoder 'gpt5'; there are gpt3-7b"),
             (["--dataset", "mine"], "There is no data set 'mine'; there are sharegpt, alpaca"),
@@ -176,7 +190,7 @@ class TestCommand:
             (["--lengths", "9000"], "9,000 tokens takes 1,179,648,000 bytes of one channel, which has"),
             (["--lengths", "5,x"], "--lengths must be numbers with commas"),
             (["--batch", "4000"], "does not fit: 3,221,225,472 bytes of weights and"),
-            (["--trace", "x"], "--trace needs a --design"),
+            (["--trace", "x"], "--trace and --commands need a --design"),
         ],
     )  # fmt: skip
     def test_asked_wrongly(self, words: list[str], message: str, capsys) -> None:
