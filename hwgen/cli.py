@@ -32,6 +32,7 @@ from hwgen.show import (
     show_digits,
     show_engine,
     show_facts,
+    show_grade,
     show_perplexity,
     show_plan,
     show_report,
@@ -766,7 +767,14 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Grade how well a module is verified: properties, proofs, mutants, coverage; any Verilog with a clock."""
-    from hwgen.verify import LlmRequest, VerifyRequest, parameters, verify_candidates
+    from hwgen.verify import (
+        LlmRequest,
+        VerifyRequest,
+        is_kernel,
+        parameters,
+        verify_candidates,
+        verify_kernel,
+    )
     from hwgen.verify import verify as verify_
     from sim.verify.campaign import Settings
     from sim.verify.formal import Effort
@@ -776,6 +784,12 @@ def verify(
         targets, top, spec, settings, out, clock, reset, parameters(parameter or []), include or [],
         define or [], LlmRequest(llm, llm_url, llm_tokens, llm_fallback, llm_record, llm_replay),
     )  # fmt: skip
+    if candidates is None and is_kernel(request):
+        grade, folder = verify_kernel(request, console)
+        show_grade(console, grade.grade, folder / "report.json")
+        if grade.grade.failed:
+            raise typer.Exit(CHECK_FAILED)
+        return
     if candidates is not None:
         show_candidates(console, *verify_candidates(request, candidates, console))
         return

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sim.run import SimResult
     from sim.verify.campaign import Result
     from sim.verify.candidates import Standing
+    from sim.verify.grade import Grade, Term
 
 
 def show_engine(console: Console, out: Path, facts: dict[str, Any]) -> None:
@@ -56,48 +57,47 @@ def show_candidates(console: Console, standings: list[Standing], folder: Path) -
     console.say(f"wrote {folder / 'pairs.jsonl'}")
 
 
-def show_verification(console: Console, result: Result, folder: Path) -> None:
+def show_grade(console: Console, grade: Grade, report: Path, ended: str = "") -> None:
     """Show a grade and what it is made of."""
-    grade = result.grade
     facts = [
         ("grade", f"{grade.percent} {grade.label}: {grade.points} of {grade.available:.0f} points")
     ]
     for term in grade.terms:
         if term.points is None:
             facts.append((term.name, f"missing, of {term.most:.0f}"))
-            continue
-        counts = term.counts
-        match term.name:
-            case "coverage":
-                kinds = ("line", "branch", "expr", "toggle", "functional")
-                said = ", ".join(
-                    f"{k} {counts[f'{k}_covered']}/{counts[f'{k}_points']}" for k in kinds
-                )
-            case "properties":
-                kinds = (
-                    "proven",
-                    "bounded",
-                    "falsified",
-                    "vacuous",
-                    "tautology",
-                    "unknown",
-                    "refused",
-                )
-                said = ", ".join(f"{counts[k]} {k}" for k in kinds if counts[k])
-            case "mutants":
-                said = f"{counts['killed']} of {int(counts['total']) - int(counts['equivalent'])} killed"
+        else:
+            facts.append((term.name, f"{term.points:.1f} of {term.most:.0f}: {_counted(term)}"))
+    if ended:
+        facts.append(("ended", ended))
+    console.facts([*facts, ("report", str(report))])
+
+
+def _counted(term: Term) -> str:
+    counts = term.counts
+    match term.name:
+        case "coverage":
+            kinds = ("line", "branch", "expr", "toggle", "functional")
+            return ", ".join(f"{k} {counts[f'{k}_covered']}/{counts[f'{k}_points']}" for k in kinds)
+        case "properties":
+            kinds = ("proven", "bounded", "falsified", "vacuous", "tautology", "unknown", "refused")
+            return ", ".join(f"{counts[k]} {k}" for k in kinds if counts[k])
+        case "mutants":
+            said = (
+                f"{counts['killed']} of {int(counts['total']) - int(counts['equivalent'])} killed"
+            )
+            if counts["by_properties"]:
                 said += (
                     f" ({counts['by_outputs']} by outputs, {counts['by_properties']} by properties)"
                 )
-                said += f", {counts['equivalent']} equivalent"
-            case _:
-                said = f"{counts['passed']} of {counts['scenarios']} scenarios"
-        facts.append((term.name, f"{term.points:.1f} of {term.most:.0f}: {said}"))
-    facts.append(
-        ("ended", f"{result.status}, round {len(result.rounds)}, {duration(result.seconds)}")
-    )
-    facts.append(("report", str(folder / "report.html")))
-    console.facts(facts)
+            return f"{said}, {counts['equivalent']} equivalent"
+        case _:
+            return f"{counts['passed']} of {counts['scenarios']} scenarios"
+
+
+def show_verification(console: Console, result: Result, folder: Path) -> None:
+    """Show the grade of a module, what its specification says in vain, and what is to be noted."""
+    ended = f"{result.status}, round {len(result.rounds)}, {duration(result.seconds)}"
+    show_grade(console, result.grade, folder / "report.html", ended)
     for judgement in result.violations:
         console.say(f"falsified: {judgement.name}: {judgement.text}")
     for note in result.notes:

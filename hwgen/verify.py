@@ -13,8 +13,10 @@ from designs.cache import cache_folder
 from designs.errors import DesignError
 from designs.progress import Progress
 from generators.files import new_folder
+from sim.hls import is_hls
 from sim.verify.campaign import Result, Settings, run_campaign
 from sim.verify.candidates import Standing, pairs, rank_candidates
+from sim.verify.hls import HlsGrade, grade_hls
 from sim.verify.llm.exchange import Exchanges, Mode
 from sim.verify.llm.proposer import Allowance, LlmProposer
 from sim.verify.llm.providers import connect, parse_provider
@@ -22,7 +24,15 @@ from sim.verify.report import write_report
 from sim.verify.specification import read_specification
 from sim.verify.subject import elaborate
 
-__all__ = ["LlmRequest", "VerifyRequest", "parameters", "verify", "verify_candidates"]
+__all__ = [
+    "LlmRequest",
+    "VerifyRequest",
+    "is_kernel",
+    "parameters",
+    "verify",
+    "verify_candidates",
+    "verify_kernel",
+]
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,33 @@ def verify(request: VerifyRequest, progress: Progress) -> tuple[Result, Path]:
         with new_folder(out) as fresh:
             write_report(result, asked, fresh)
     return result, out
+
+
+def is_kernel(request: VerifyRequest) -> bool:
+    """Whether an HLS kernel is to be verified, by its C-simulation."""
+    return len(request.targets) == 1 and is_hls(request.targets[0])
+
+
+def verify_kernel(request: VerifyRequest, progress: Progress) -> tuple[HlsGrade, Path]:
+    """Grade the C-simulation of an HLS kernel under seeded bugs, and write the report.
+
+    Raises
+    ------
+    ToolError
+        If there is no compiler or no ``ap_int.h``, or the kernel does not compile.
+    """
+    target, settings = request.targets[0], request.settings
+    out = request.out or target.with_name(f"{target.resolve().name}.verify")
+    _check_out(out)
+    with tempfile.TemporaryDirectory(prefix="hwgen-verify-") as name:
+        grade = grade_hls(
+            target, Path(name), count=settings.mutants, seed=settings.seed, seconds=settings.seconds,
+            progress=progress,
+        )  # fmt: skip
+        with new_folder(out) as fresh:
+            text = json.dumps(grade.report(), indent=1) + "\n"
+            (fresh / "report.json").write_text(text, encoding="utf-8")
+    return grade, out
 
 
 def verify_candidates(

@@ -23,7 +23,17 @@ from dataclasses import dataclass
 from sim.verify.coverage import Coverage
 from sim.verify.judge import Judgement
 
-__all__ = ["GRADE_VERSION", "Golden", "Grade", "MutantCounts", "Term", "grade", "wilson"]
+__all__ = [
+    "GRADE_VERSION",
+    "Golden",
+    "Grade",
+    "MutantCounts",
+    "Term",
+    "golden_term",
+    "grade",
+    "mutant_term",
+    "wilson",
+]
 
 GRADE_VERSION = 1
 POINTS = {"golden": 15.0, "coverage": 25.0, "properties": 25.0, "mutants": 35.0}
@@ -107,13 +117,14 @@ def grade(
     """
     failed = golden is not None and golden.passed < golden.scenarios
     terms = (
-        _golden(golden), _coverage(coverage, functional), _properties(ruled, needless, wanted),
-        _mutants(mutants),
+        golden_term(golden), _coverage(coverage, functional), _properties(ruled, needless, wanted),
+        mutant_term(mutants),
     )  # fmt: skip
     return Grade(terms, failed)
 
 
-def _golden(golden: Golden | None) -> Term:
+def golden_term(golden: Golden | None) -> Term:
+    """Agreement with the golden model."""
     most = POINTS["golden"]
     if golden is None or golden.scenarios == 0:
         return Term("golden", most, None, {})
@@ -163,7 +174,8 @@ def _worth(judgement: Judgement) -> float:
     return 0.5 * min(1.0, judgement.depth / FULL_DEPTH)
 
 
-def _mutants(mutants: MutantCounts) -> Term:
+def mutant_term(mutants: MutantCounts) -> Term:
+    """Mutants killed, of those that can be."""
     most = POINTS["mutants"]
     if not mutants.total:
         return Term("mutants", most, None, {})

@@ -44,7 +44,7 @@ class MineLimits:
 
     signals: int = 40
     atoms: int = 36
-    support: int = 12
+    support: int = 20
     per_target: int = 14
     total: int = 160
 

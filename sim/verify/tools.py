@@ -33,9 +33,9 @@ class ToolFailure(ToolError):
         self.reason = reason
 
 
-def _limits() -> None:
+def _limits(gigabytes: int) -> None:
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (8 * _GIGABYTE, 8 * _GIGABYTE))
+        resource.setrlimit(resource.RLIMIT_AS, (gigabytes * _GIGABYTE, gigabytes * _GIGABYTE))
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 * _GIGABYTE, 2 * _GIGABYTE))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -47,12 +47,14 @@ def run(
     seconds: float,
     log: str,
     extra: Mapping[str, str] | None = None,
+    gigabytes: int = 8,
 ) -> tuple[int | None, str]:
     """Run a program in a folder; its output goes to the file ``log`` there.
 
     Parameters
     ----------
     extra : variables of its environment, beside the few that every tool gets.
+    gigabytes : of addresses that it may use.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def run(
     with path.open("wb") as output:
         with started(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            env=environment, preexec_fn=_limits,
+            env=environment, preexec_fn=lambda: _limits(gigabytes),
         ) as process:  # fmt: skip
             try:
                 code = process.wait(seconds)
