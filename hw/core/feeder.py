@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, enum, stream
 from amaranth.lib.wiring import In, Out
 
@@ -482,14 +482,29 @@ class Feeder(Unit):
         fresh = self.beat_valid & (self.beat.kind == Beat.HEADER)
         masks = Signal(c.header_tiles * size)
         left, word = Signal(size), Signal(range(size))
-        now, first = Signal(size), Signal(range(size))
+        now = Signal(size)
         of_tile = Mux(fresh, self.words, masks).word_select(tile, size)
         m.d.comb += now.eq(Mux(begin, of_tile, left))
-        for bit in reversed(range(size)):
-            with m.If(now[bit]):
-                m.d.comb += first.eq(bit)
+        _, first, alone = _lowest(m, now)
         with m.If(fresh):
             m.d.sync += masks.eq(self.words)
         with m.If(begin | done):
-            m.d.sync += [word.eq(first), left.eq(now & (now - 1))]
+            m.d.sync += [word.eq(first), left.eq(now & ~alone)]
         return word
+
+
+def _lowest(m: Module, bits: Value) -> tuple[Value, Value, Value]:
+    """Whether a bit is set, the number of the lowest one, and that one alone; as deep as its number has bits."""
+    if len(bits) == 1:
+        return bits, Const(0, 0), bits
+    half = 1 << (len(bits) - 1).bit_length() - 1
+    (low, low_at, low_bit), (high, high_at, high_bit) = (
+        _lowest(m, bits[:half]), _lowest(m, bits[half:]),
+    )  # fmt: skip
+    found, at, alone = Signal(), Signal(range(len(bits))), Signal(len(bits))
+    m.d.comb += [
+        found.eq(low | high),
+        at.eq(Mux(low, low_at, high_at | half)),
+        alone.eq(Cat(low_bit, Mux(low, 0, high_bit))),
+    ]
+    return found, at, alone
