@@ -7,7 +7,7 @@ circuit has only those that some task uses), then early ends, which make a plan 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ortools.sat.python import cp_model
@@ -398,7 +398,7 @@ class _Model:
 
     def best(self, effort: Effort, policy: str) -> tuple[Plan | None, int | None]:
         """The best plan found and a proven bound; (None, None) if there is none."""
-        model = self.model
+        model, first = self.model, None
         with suppress(ScheduleError):  # no plan of one task after the other may fit on the chip
             try:
                 first = in_phases(self.instance, together=1, most=MOST_DOWNSETS)
@@ -406,7 +406,7 @@ class _Model:
                 first = one_by_one(self.instance)
             self._start_from(first)
         goals = [self.makespan, self._moved, sum(self.link.values()), sum(self.end.values())]
-        bound, proven, solver = 0, True, cp_model.CpSolver()
+        bound, proven, solver, plan = 0, True, cp_model.CpSolver(), None
         solver.parameters.num_workers = 1  # a seed gives one answer
         solver.parameters.random_seed = effort.seed
         solver.parameters.max_deterministic_time = effort.seconds
@@ -421,16 +421,21 @@ class _Model:
             status = solver.solve(model)
             if status == cp_model.INFEASIBLE:
                 return None, None
-            if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-                return None, round(solver.best_objective_bound)
-            if number < 3:  # the last one is for the eye
-                proven &= status == cp_model.OPTIMAL
             if number == 0:
                 bound = round(solver.best_objective_bound)
+            if number < 3:  # the last one is for the eye
+                proven &= status == cp_model.OPTIMAL
+            if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+                break
             value = round(solver.objective_value)
             model.add(goal <= value)
             self._hint(solver)
-        return self._plan(solver, policy, bound, proven), bound
+            plan = self._plan(solver, policy, bound, proven)
+        if plan is not None:
+            return replace(plan, proven=proven), bound
+        if first is None or first.makespan > self.top:
+            return None, bound
+        return replace(first, policy=policy, bound=bound, proven=False), bound
 
     def _hint(self, solver: cp_model.CpSolver) -> None:
         self.model.clear_hints()

@@ -285,3 +285,6 @@ def test_many_chains_side_by_side() -> None:
     plan = solve(instance, Effort(1))
     check_plan(instance, plan)
     assert plan.makespan == 48 * 11 - 1
+    hasty = solve(instance, Effort(1e-6))
+    check_plan(instance, hasty)
+    assert not hasty.proven and hasty.bound <= plan.makespan <= hasty.makespan
