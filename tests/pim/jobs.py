@@ -66,7 +66,9 @@ def numbers(fmt: str, rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Random numbers of a format."""
     if fmt == "int8":
         return rng.integers(-128, 128, shape).astype(np.int8)
-    return golden.to_bf16(rng.normal(size=shape).astype(np.float32))
+    x = rng.normal(size=shape) * 2.0 ** np.rint(rng.normal(size=shape, scale=3))
+    x = np.where(rng.random(shape) < 0.2, np.roll(-x, 1, axis=-1), x)  # some cancel
+    return golden.to_bf16(x.astype(np.float32))
 
 
 def attention(
