@@ -36,6 +36,9 @@ __all__ = [
     "run_campaign",
 ]
 
+COMPARED = 60
+"""Survivors that are compared with the design in a round; the others wait for the next."""
+
 GoldenModel = Callable[[Trace], Golden]
 """Compares what a trace shows with what a model says."""
 
@@ -357,7 +360,7 @@ class Campaign:
         alive = [
             k.mutant for k in kills[1:]
             if k.difference is None and not k.violated and k.mutant not in self.differences
-        ]  # fmt: skip
+        ][:COMPARED]  # fmt: skip
         try:
             found = compare(
                 subject, mutated, alive, self.streams, self.folder / "miters", self.settings.effort
@@ -368,16 +371,25 @@ class Campaign:
         self.differences |= {d.mutant: d for d in found}
 
     def _cover(self, trace: Trace, environment: Sequence[Property]) -> Coverage | None:
-        checker = write_checker([*self.checked, *environment], self.subject.edge)
-        for with_checker in (checker, None):
+        """Coverage by Verilator, with as many of the properties beside the design as it can name."""
+        every = [*self.checked, *environment]
+        # A name with a point may be an instance's signal, or an identifier that has one, as of a struct.
+        plain = [p for p in every if not any("." in name for name in p.body.signals)]
+        failure = ""
+        for chosen in (every, plain, None):
+            checker = None if chosen is None else write_checker(chosen, self.subject.edge)
             try:
-                coverage = measure(self.subject, trace, with_checker, self.folder / "coverage")
+                coverage = measure(self.subject, trace, checker, self.folder / "coverage")
             except ToolError as error:
-                self._note(str(error))
+                failure = str(error)
                 continue
+            if chosen is not every:
+                count = len(chosen) if chosen else 0
+                self._note(f"Verilator looked at {count} of {len(every)} properties: {failure}")
             if not coverage.agrees:
                 self._note(coverage.note)
             return coverage
+        self._note(failure)
         return None
 
     def _functional(self, trace: Trace) -> dict[str, bool]:
