@@ -156,6 +156,7 @@ def test_with_a_model(tmp_path, capsys):
     assert second == report
 
 
+@pytest.mark.slow
 def test_model_not_reachable(tmp_path, capsys):
     (tmp_path / "fifo.v").write_text(FIFO)
     arguments = ["verify", str(tmp_path / "fifo.v"), "-o", str(tmp_path / "r"), "--llm", "local:m", "--mutants", "5",

@@ -114,7 +114,7 @@ def test_checker_means_what_numpy_means(name, request, tmp_path):
     widths = {n: w for n, w in known.subject.widths.items() if n not in ("clk", "rst")}
     items = [
         Property(f"p{seed}", parse_property(random_text(widths, seed, 2), known.subject.widths))
-        for seed in range(30)
+        for seed in range(18)
     ]
     simulator = build_simulator(known.subject, tmp_path, checker=write_checker(items))
     (golden,), _ = simulator.run(known.stimulus, known.streams)
@@ -124,7 +124,7 @@ def test_checker_means_what_numpy_means(name, request, tmp_path):
         if bad.any():
             expected[k] = int(np.flatnonzero(bad)[0])
     assert golden.violated == expected
-    assert len(expected) > 5  # the comparison is of violations too
+    assert len(expected) > 3  # the comparison is of violations too
 
 
 def test_monitors_mean_the_same(fifo, tmp_path):
