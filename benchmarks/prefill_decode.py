@@ -47,7 +47,7 @@ from schedules.sequential import sequential
 from sim.errors import SimulationError, ToolError
 from sim.run import run_layers
 
-__all__ = ["Measured", "main", "measure"]
+__all__ = ["Measured", "design_folder", "main", "measure"]
 
 GOAL = 0.85
 """Of the multipliers over a layer of a prompt, and of the bandwidth while decoding: at least."""
@@ -163,7 +163,7 @@ def _planned(
     return plan(card, wide, spec, compression), wide, True
 
 
-def _design(
+def design_folder(
     parent: Path, card: ModelCard, board: TargetCard, planned: Plan, progress: Progress
 ) -> Path:
     """The design's RTL and schedule, where a simulator of the same RTL is found again."""
@@ -219,7 +219,7 @@ def _compare(options: argparse.Namespace, progress: Progress) -> int:
     prompts, tokens = predict_points(
         c, board, schedule, prompts=[options.tokens], contexts=options.contexts
     )
-    folder = _design(options.out, card, board, planned, progress) if options.rtl else None
+    folder = design_folder(options.out, card, board, planned, progress) if options.rtl else None
     lanes, granted = machine.multipliers, float(machine.bytes_per_cycle)
     slices = make_core_engine(c).resources().dsp
     print(

@@ -243,6 +243,8 @@ class CoreConfig:
             k_depth=self.k_depth,
             v_depth=self.v_depth,
             side=self.side,
+            # A write is answered after the reads that wait before it: few ports carry long queues.
+            writes=max(16, 128 // self.ports),
             w_ultra=self.ring_style == "ultra",
         )
 
