@@ -118,7 +118,7 @@ def read_plan(text: str, card: GraphCard) -> KernelPlan:
     DesignError
         If it is none, is of another kernel, or breaks a rule: which one.
     """
-    with _asked():
+    with asked():
         found: KernelPlan = restore(KernelPlan, parse(text), "Plan")
         if found.kernel != card.name:
             raise DesignError(f"The plan is of {found.kernel}, not of {card.name}")
@@ -132,7 +132,7 @@ def read_plan(text: str, card: GraphCard) -> KernelPlan:
 
 
 @contextmanager
-def _asked() -> Iterator[None]:
+def asked() -> Iterator[None]:
     """What does not fit, or is edited wrongly, is a mistake in what was asked for."""
     try:
         yield
@@ -150,7 +150,7 @@ def schedule(card: GraphCard, policy: str, effort: Effort = EFFORT) -> KernelPla
     """
     if policy not in POLICIES:
         raise DesignError(catalogue.unknown("policy", policy, list(POLICIES)))
-    with _asked():
+    with asked():
         return _best(card, effort) if policy == "optimal" else _only(card, policy, effort)
 
 
@@ -231,7 +231,7 @@ def instance_of(card: GraphCard, sizes: Sequence[int], *, pinned: bool = False) 
 
 
 @cache
-def _engine(array: str, tokens: int, reduce: int, outputs: int, bits: int, k: int) -> Engine:
+def engine_of(array: str, tokens: int, reduce: int, outputs: int, bits: int, k: int) -> Engine:
     width = max(32, accumulator_bits(-(-k // reduce) * reduce, bits, bits))
     return make_engine(
         array,
@@ -395,7 +395,7 @@ class _Kernel:
                 f"{self.card.name}: a product of {product.m} x {product.k} x {product.n} takes {blocks:,} blocks of "
                 f"{outputs if product.row else tokens}, at most {MOST_BLOCKS:,} can be scheduled; give it more lanes"
             )
-        engine = _engine(self.machine.array, tokens, reduce, outputs, 8 * self.element, product.k)
+        engine = engine_of(self.machine.array, tokens, reduce, outputs, 8 * self.element, product.k)
         whole, rest = divmod(product.m, tokens)
         rows = [engine.interval(product.k, tokens)] * whole
         if rest:
