@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from amaranth.hdl import UnusedElaboratable
 
@@ -31,7 +32,8 @@ from schedules.optimal.solve import EFFORT, Effort, improve, solve
 from schedules.text import flow, parse, plain, restore
 
 __all__ = [
-    "POLICIES", "KernelPlan", "core_sizes", "instance_of", "picture", "read_plan", "schedule", "write_plan",
+    "POLICIES", "KernelPlan", "asked", "core_sizes", "engine_of", "instance_of", "picture", "plan_lines", "read_plan",
+    "schedule", "write_files", "write_plan",
 ]  # fmt: skip
 
 POLICIES = ("optimal", "sequential", "dataflow", "dataflow-sized", "equal-cores")
@@ -99,15 +101,19 @@ class KernelPlan:
 
     def to_yaml(self) -> str:
         """One line for each decision; always the same text."""
-        data = plain(self)
-        lines = [f"{key}: {flow(value)}" for key, value in data.items() if key != "plan"]
-        lines.append("plan:")
-        for key, value in data["plan"].items():
-            if isinstance(value, list) and value:
-                lines += [f"  {key}:", *(f"  - {flow(row)}" for row in value)]
-            else:
-                lines.append(f"  {key}: {flow(value)}")
-        return "\n".join(lines) + "\n"
+        lines = [f"{key}: {flow(value)}" for key, value in plain(self).items() if key != "plan"]
+        return "\n".join([*lines, *plan_lines(self.plan)]) + "\n"
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """A plan in YAML, a line for each decision."""
+    lines = ["plan:"]
+    for key, value in plain(plan).items():
+        if isinstance(value, list) and value:
+            lines += [f"  {key}:", *(f"  - {flow(row)}" for row in value)]
+        else:
+            lines.append(f"  {key}: {flow(value)}")
+    return lines
 
 
 def read_plan(text: str, card: GraphCard) -> KernelPlan:
@@ -184,16 +190,16 @@ def _best(card: GraphCard, effort: Effort) -> KernelPlan:
     return KernelPlan(card.name, cores, False, best)
 
 
-def picture(card: GraphCard, kernel: KernelPlan) -> str:
+def picture(instance: Instance, plan: Plan) -> str:
     """The plan as a Gantt chart (SVG): above, the part of a task's time in which its lanes work; below, its port's."""
-    instance, plan = kernel.instance(card), kernel.plan
     spans = []
     for run in sorted(plan.runs, key=lambda r: (r.start, r.end)):
         mode, time = plan.mode(instance, run.task), run.end - run.start
         port = sum(
             instance.port(x.port).cycles(x.bytes) for x in (*mode.loads, *mode.stores)
         )  # fmt: skip
-        css = "latency" if mode.units[0].startswith(("dma", SFU)) else "compute"
+        special = not any(instance.unit(name).spad_bytes for name in mode.units)
+        css = "latency" if special else "compute"
         title = f"{run.task}: {mode.name}, {run.start:,} to {run.end:,}"
         note = f"{'+'.join(mode.units)}, {time:,}"
         spans.append(
@@ -210,12 +216,23 @@ def write_plan(card: GraphCard, kernel: KernelPlan, out: Path) -> None:
     DesignError
         If the folder holds something else.
     """
+    made_from = {"graph": card.model_dump(mode="json"), "policy": kernel.plan.policy}
+    write_files(out, kernel.to_yaml(), picture(kernel.instance(card), kernel.plan), made_from)
+
+
+def write_files(out: Path, text: str, svg: str, made_from: Mapping[str, Any]) -> None:
+    """Write ``plan.yaml`` and ``gantt.svg`` into a folder that is new or ours.
+
+    Raises
+    ------
+    DesignError
+        If the folder holds something else.
+    """
     check_out(out)
     with new_folder(out) as folder:
-        write(folder / "plan.yaml", kernel.to_yaml())
-        write(folder / "gantt.svg", picture(card, kernel))
-        made_from = {"graph": card.model_dump(mode="json"), "policy": kernel.plan.policy}
-        manifest.write(folder, manifest.fingerprint(made_from, {}))
+        write(folder / "plan.yaml", text)
+        write(folder / "gantt.svg", svg)
+        manifest.write(folder, manifest.fingerprint(dict(made_from), {}))
 
 
 def instance_of(card: GraphCard, sizes: Sequence[int], *, pinned: bool = False) -> Instance:

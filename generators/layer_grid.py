@@ -8,16 +8,29 @@ the cadences of their RTL: the baseline.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
+from designs import catalogue
 from designs.cards import ModelCard
 from designs.errors import DesignError
 from generators.kernel import asked, engine_of
+from schedules.errors import ScheduleError
 from schedules.optimal.instance import Edge, Instance, Load, Mode, Port, Task, Unit
 from schedules.optimal.plan import LoadTime, Place, Plan, Run, links_of
+from schedules.optimal.solve import EFFORT, Effort, improve, solve
 
-__all__ = ["GRID", "Grid", "hand_intar", "layer_instance"]
+__all__ = [
+    "GRID", "INTAR", "POLICIES", "Grid", "hand_intar", "layer_instance", "layer_macs", "schedule_layers",
+]  # fmt: skip
+
+POLICIES = ("optimal", "sequential", "hand-intar")
+"""``sequential``: both columns work on every product. ``hand-intar``: the authors' schedule, with their cadences."""
+
+INTAR = {64: 140_900, 128: 213_900, 256: 369_300, 512: 716_600, 1024: 1_557_600}
+"""Cycles of a layer of GPT-2 medium by tokens: cadences in the authors' RTL put together, without memory stalls."""
+
 
 COLUMNS = ("left", "right")
 NORM, SOFTMAX = "norm", "softmax"
@@ -70,30 +83,107 @@ def _check(card: ModelCard, tokens: int, grid: Grid) -> None:
         raise DesignError(f"{card.name} has prompts of 1 to {card.context} tokens, not {tokens}")
 
 
-def layer_instance(card: ModelCard, tokens: int, grid: Grid = GRID) -> Instance:
-    """The tasks of a layer and their modes: on the left column, the right one, or both.
+def layer_macs(card: ModelCard, tokens: int) -> int:
+    """Multiplications of a layer, masked ones left out."""
+    weights = 4 * card.width**2 + 2 * card.width * card.ffn
+    return tokens * weights + tokens * (tokens + 1) * card.width
+
+
+def schedule_layers(
+    card: ModelCard, tokens: int, policy: str = "optimal", effort: Effort = EFFORT, layers: int = 1
+) -> tuple[Instance, Plan]:
+    """The best plan of a policy for some layers, one after the other.
 
     Raises
     ------
     DesignError
-        For another family, heads or a hidden layer that the dies cannot share, or a prompt beyond the context.
+        For an unknown policy, more than one layer by hand, or as :func:`layer_instance` and :func:`hand_intar`.
+    """
+    if policy not in POLICIES:
+        raise DesignError(catalogue.unknown("policy", policy, list(POLICIES)))
+    if policy == "hand-intar":
+        if layers != 1:
+            raise DesignError(f"hand-intar plays one layer, not {layers}")
+        return hand_intar(card, tokens)
+    instance = layer_instance(card, tokens, layers=layers)
+    together = _only(instance, lambda mode: len(mode.units) != 1 or mode.units[0] not in COLUMNS)
+    with asked():
+        if policy == "sequential":
+            return instance, solve(together, effort, policy=policy)
+        # A good plan of fewer modes comes soon, and cuts the search among all of them short.
+        best: Plan | None = None
+        for few in (together, _only(instance, lambda mode: mode.makes != "columns")):
+            with suppress(ScheduleError):
+                found = solve(few, effort, policy=policy)
+                best = found if best is None or found.makespan < best.makespan else best
+        if best is None:
+            return instance, solve(instance, effort, policy=policy)
+        better, bound = improve(instance, best, effort)
+        if better is None:
+            proven = bound is None
+            better = replace(best, bound=best.makespan if proven else bound or 0, proven=proven)
+        return instance, better
+
+
+def _only(instance: Instance, wanted: Callable[[Mode], bool]) -> Instance:
+    """The same tasks with some of their modes."""
+    tasks = [replace(t, modes=tuple(filter(wanted, t.modes))) for t in instance.tasks]
+    return replace(instance, tasks=tuple(tasks))
+
+
+def layer_instance(card: ModelCard, tokens: int, grid: Grid = GRID, *, layers: int = 1) -> Instance:
+    """The tasks of layers and their modes: on both columns, the left one, or the right one.
+
+    Raises
+    ------
+    DesignError
+        For another family, heads or a hidden layer that the dies cannot share, a prompt beyond the context, or more
+        layers than the model has.
     """
     _check(card, tokens, grid)
+    if not 1 <= layers <= card.layers:
+        raise DesignError(f"{card.name} has 1 to {card.layers} layers, not {layers}")
     with asked():
-        return _Layer(card, tokens, grid).instance()
+        return _Layers(card, tokens, grid).instance(layers)
 
 
 @dataclass(frozen=True)
-class _Layer:
+class _Layers:
     card: ModelCard
     tokens: int
     grid: Grid
 
-    def instance(self) -> Instance:
-        card, grid, rows = self.card, self.grid, self.tokens
-        width, head = card.width, card.head_size
-        slice_, hidden = width // grid.dies, card.ffn // grid.dies
-        tasks = (
+    def instance(self, layers: int) -> Instance:
+        grid = self.grid
+        tasks: list[Task] = []
+        edges: list[Edge] = []
+        for n in range(layers):
+            prefix = f"h{n}." if layers > 1 else ""
+            tasks += [replace(task, name=prefix + task.name) for task in self._tasks()]
+            edges += [
+                replace(e, tensor=prefix + e.tensor, source=prefix + e.source, to=prefix + e.to)
+                for e in self._edges()
+            ]
+            if n:
+                between = self._edge("z", f"h{n - 1}.fc2", f"{prefix}ln1", 2 * self._row)
+                edges.append(replace(between, tensor=f"{prefix}z"))
+        units = [Unit(name, grid.spad_bytes * grid.dies, 4096) for name in COLUMNS]
+        return Instance(
+            f"{self.card.name}, {layers} layers of {self.tokens} tokens",
+            (*units, Unit(NORM), Unit(SOFTMAX)),
+            (Port("mem", grid.bytes_per_cycle, grid.latency),), tuple(tasks), tuple(edges),
+            grid.reconf_cycles,
+        )  # fmt: skip
+
+    @property
+    def _row(self) -> int:
+        """Elements of all rows of the residual stream."""
+        return self.tokens * self.card.width
+
+    def _tasks(self) -> list[Task]:
+        card, width = self.card, self.card.width
+        slice_, hidden = width // self.grid.dies, card.ffn // self.grid.dies
+        return [
             self._norm("ln1"),
             *(self._product(name, width, slice_) for name in ("q", "k", "v")),
             self._attention("scores", keys=True),
@@ -103,27 +193,23 @@ class _Layer:
             self._norm("ln2"),
             self._product("fc1", width, hidden),
             self._product("fc2", hidden, width),
-        )
-        row, scores = rows * width, card.heads * rows * rows
-        edges = [
+        ]
+
+    def _edges(self) -> list[Edge]:
+        card, rows, row = self.card, self.tokens, self._row
+        scores, heads = card.heads * rows * rows, card.heads * rows
+        return [
             *(self._edge("x1", "ln1", to, row) for to in ("q", "k", "v")),
             self._edge("q", "q", "scores", row, whole=True),
             self._edge("k", "k", "scores", row, whole=True),
-            self._edge("s", "scores", "softmax", 4 * scores, pieces=card.heads * rows),
-            self._edge("p", "softmax", "context", scores, pieces=card.heads * rows),
+            self._edge("s", "scores", "softmax", 4 * scores, pieces=heads),
+            self._edge("p", "softmax", "context", scores, pieces=heads),
             self._edge("v", "v", "context", row, whole=True),
             self._edge("c", "context", "wo", row, whole=True),
             self._edge("y", "wo", "ln2", 2 * row),
             self._edge("x2", "ln2", "fc1", row),
             self._edge("h", "fc1", "fc2", rows * card.ffn),
         ]
-        assert head * card.heads == width
-        units = [Unit(name, grid.spad_bytes * grid.dies, 4096) for name in COLUMNS]
-        return Instance(
-            f"{card.name}, layer of {rows} tokens", (*units, Unit(NORM), Unit(SOFTMAX)),
-            (Port("mem", grid.bytes_per_cycle, grid.latency),), tasks, tuple(edges),
-            grid.reconf_cycles,
-        )  # fmt: skip
 
     def _edge(
         self, tensor: str, source: str, to: str, size: int, *, pieces: int = 0, whole: bool = False
@@ -147,20 +233,25 @@ class _Layer:
         return engine_of("tree", grid.tokens, grid.reduce, grid.outputs, 8, k).latency + grid.dies
 
     def _product(self, name: str, k: int, n: int) -> Task:
-        """Rows by a weight ``[k, n]``: every die has its own."""
+        """Rows by a weight ``[k, n]`` of each die: row after row, or all rows by a tile of weights as it comes."""
         grid, modes = self.grid, []
-        weights = k * n * grid.dies * grid.weight_bits // 8
+        weights, latency = k * n * grid.dies * grid.weight_bits // 8, self._latency(k)
         for units in (COLUMNS, COLUMNS[:1], COLUMNS[1:]):
             tiles = -(-n // (grid.outputs * len(units)))
-            rows = [tiles * self._interval(k, block) for block in self._blocks()]
-            tile, latency = -(-weights // tiles), self._latency(k)
-            load = Load("mem", weights, tile, sum(rows[1:]) + rows[0] // tiles + latency, weights)
-            modes.append(
+            blocks = [self._interval(k, block) for block in self._blocks()]
+            rows, column, tile = [tiles * t for t in blocks], sum(blocks), -(-weights // tiles)
+            label, cycles = "+".join(units), tiles * column + latency
+            late = Load("mem", weights, tile, sum(rows[1:]) + blocks[0] + latency, weights)
+            soon = replace(late, rest=column + latency)
+            modes += [
                 Mode(
-                    "+".join(units), units, sum(rows) + latency, rows[0] + latency,
-                    rows[-1] + latency, (load,), takes="rows", makes="rows",
-                )
-            )  # fmt: skip
+                    f"{label} columns", units, cycles, column + latency, cycles, (soon,), makes="columns",
+                ),
+                Mode(
+                    f"{label} rows", units, cycles, rows[0] + latency, rows[-1] + latency, (late,),
+                    takes="rows", makes="rows",
+                ),
+            ]  # fmt: skip
         return Task(name, tuple(modes))
 
     def _attention(self, name: str, *, keys: bool) -> Task:

@@ -36,6 +36,7 @@ from hwgen.show import (
     show_perplexity,
     show_plan,
     show_report,
+    show_runs,
     show_simulation,
     show_synthesis,
     show_verification,
@@ -45,6 +46,7 @@ from schedules.errors import ScheduleError
 if TYPE_CHECKING:
     from generators.compress import Compression
     from generators.liberty import Liberty
+    from schedules.optimal.solve import Effort
 
 OK, CHECK_FAILED, ASKED_WRONGLY, TOOL_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -804,16 +806,24 @@ def schedule(
     graph: Annotated[
         str,
         typer.Argument(
-            metavar="GRAPH",
-            help="A name of `hwgen list graphs`, a card (.yaml), a model (.onnx), or MODEL@TOKENS: a layer.",
+            metavar="GRAPH|MODEL",
+            help="A name of `hwgen list graphs`, a card (.yaml), a model (.onnx), MODEL@TOKENS: a layer on a card's "
+            "machine; or MODEL, a GPT-2: a layer on InTAR's grid of eight cores.",
         ),
     ],
     policy: Annotated[
         str,
         typer.Option(
-            "--policy", "-p", help="optimal, sequential, dataflow, dataflow-sized or equal-cores."
+            "--policy",
+            "-p",
+            help="optimal, sequential, dataflow, dataflow-sized or equal-cores; of a layer: optimal, sequential or "
+            "hand-intar.",
         ),
     ] = "optimal",
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", "-n", min=1, help="Of a layer's prompt; 128 if not given."),
+    ] = None,
     seconds: Annotated[
         float, typer.Option(min=0.01, help="Search for so long, on the solver's own clock.")
     ] = 30.0,
@@ -836,11 +846,21 @@ def schedule(
     quiet: Quiet = False,
 ) -> None:
     """Schedule the tasks of a kernel on the best machine of its lanes: shortest, and proven so."""
+    from designs.cards import list_models
     from generators import kernel
     from hwgen.graphs import open_graph
     from schedules.optimal.solve import Effort
 
     options = MachineOptions(target, lanes, grow, cores, spad_bytes, bytes_per_cycle)
+    if graph in list_models():
+        if options != MachineOptions() or dtype or dim or check:
+            raise DesignError(
+                f"{graph}: a layer's grid is given; only --policy, --tokens and the search can be chosen"
+            )
+        _schedule_layer(graph, policy, tokens or 128, Effort(seconds, seed), out)
+        return
+    if tokens is not None:
+        raise DesignError(f"--tokens is of a layer of a model; {graph} says its sizes")
     card, _ = open_graph(graph, options, dtype=_dtype(dtype), dims=dim or ())
     if check is not None:
         found = kernel.read_plan(check.read_text(encoding="utf-8", errors="replace"), card)
@@ -852,6 +872,30 @@ def schedule(
     show_plan(console, card, found)
     if out is not None:
         kernel.write_plan(card, found, out)
+        console.say(f"wrote {out / 'plan.yaml'} and {out / 'gantt.svg'}")
+
+
+def _schedule_layer(model: str, policy: str, tokens: int, effort: Effort, out: Path | None) -> None:
+    """A layer of a GPT-2 on two columns of cores."""
+    from designs.cards import load_model_card
+    from generators import kernel
+    from generators.layer_grid import GRID, INTAR, layer_macs, schedule_layers
+
+    card = load_model_card(model)
+    with console.step("search") as step:
+        instance, plan = schedule_layers(card, tokens, policy, effort)
+        step.detail = "proven optimal" if plan.proven else f"{plan.makespan:,} cycles"
+    published = INTAR.get(tokens) if model == "gpt2-medium" else None
+    show_runs(
+        console, instance, plan,
+        cores=f"2 columns of {GRID.dies} cores, {GRID.lanes:,} lanes in all",
+        use=layer_macs(card, tokens) / GRID.lanes / plan.makespan,
+        published=(published, "InTAR, cadences of its RTL") if published else None,
+    )  # fmt: skip
+    if out is not None:
+        text = "\n".join([f"layer_of: {model}", f"tokens: {tokens}", *kernel.plan_lines(plan)])
+        made_from = {"model": model, "tokens": tokens, "policy": policy}
+        kernel.write_files(out, f"{text}\n", kernel.picture(instance, plan), made_from)
         console.say(f"wrote {out / 'plan.yaml'} and {out / 'gantt.svg'}")
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from generators.synth import SynthesisResult
     from hwgen.evaluate import DigitStatistics, Quality
     from hwgen.kernels import Deviation
+    from schedules.optimal.instance import Instance
+    from schedules.optimal.plan import Plan
     from sim.pim.serving import Service
     from sim.pim.system import Design
     from sim.pim.workload import Decoder
@@ -365,10 +367,32 @@ def _percent(used: int, available: int) -> str:
 
 
 def show_plan(console: Console, card: GraphCard, kernel: KernelPlan) -> None:
-    """Print when every task runs, what binds it, and the whole beside what others reached."""
+    """Print when every task of a kernel runs, what binds it, and the whole beside what others reached."""
+    machine = card.machine
+    cores = ", ".join(f"c{n} {size}" for n, size in enumerate(kernel.cores))
+    published = card.published
+    show_runs(
+        console, kernel.instance(card), kernel.plan,
+        cores=f"{cores} of {machine.granules} {machine.grow}, {machine.lanes} lanes in all",
+        use=card.macs / machine.lanes / kernel.plan.makespan,
+        published=(published.cycles, published.source) if published else None,
+    )  # fmt: skip
+
+
+def show_runs(
+    console: Console, instance: Instance, plan: Plan, *, cores: str, use: float,
+    published: tuple[int, str] | None,
+) -> None:  # fmt: skip
+    """Print a plan.
+
+    Parameters
+    ----------
+    cores : which there are
+    use : part of all multipliers that work in a cycle, on average
+    published : cycles of others, and whose
+    """
     from schedules.optimal.why import binds, waits
 
-    instance, plan, machine = kernel.instance(card), kernel.plan, card.machine
     rows = []
     for run in sorted(plan.runs, key=lambda r: (r.start, r.end)):
         why = waits(instance, plan, run.task), binds(instance, plan, run.task)
@@ -378,21 +402,19 @@ def show_plan(console: Console, card: GraphCard, kernel: KernelPlan) -> None:
     places = [
         f"{p.tensor} to {p.to}: {p.place}{f' in {p.home}' if p.home else ''}" for p in plan.places
     ]
-    use = card.macs / machine.lanes / plan.makespan
     least = "proven optimal" if plan.proven else f"no plan has less than {plan.bound:,}"
-    cores = ", ".join(f"c{n} {size}" for n, size in enumerate(kernel.cores))
+    if plan.policy == "hand-intar":
+        least = "the authors' cadences"
     facts: list[tuple[str, object]] = [
-        ("cores", f"{cores} of {machine.granules} {machine.grow}, {machine.lanes} lanes in all"),
+        ("cores", cores),
         ("tensors", "; ".join(places)),
         ("memory", f"{quantity(plan.offchip_bytes, 'B')} read and written"),
         ("links", f"{plan.links} between units"),
         ("cycles", f"{plan.makespan:,} predicted ({least}), lanes busy {use:.1%}"),
     ]
-    if card.published is not None:
-        other = card.published
-        facts.append(
-            ("published", f"{other.cycles:,} ({other.source}), {other.cycles / plan.makespan:.2f}x")
-        )
+    if published is not None:
+        cycles, source = published
+        facts.append(("published", f"{cycles:,} ({source}), {cycles / plan.makespan:.2f}x"))
     console.facts(facts)
 
 

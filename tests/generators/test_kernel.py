@@ -105,7 +105,7 @@ def test_yaml_round_trip_and_pictures(tmp_path: Path) -> None:
     assert schedule(MLP, "equal-cores", EFFORT).to_yaml() == text
     write_plan(MLP, found, tmp_path / "out")
     assert (tmp_path / "out" / "plan.yaml").read_text() == text
-    assert (tmp_path / "out" / "gantt.svg").read_text() == picture(MLP, found)
+    assert (tmp_path / "out" / "gantt.svg").read_text() == picture(found.instance(MLP), found.plan)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_text("mine")
     with pytest.raises(DesignError, match="was not written by hwgen"):
