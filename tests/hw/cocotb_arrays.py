@@ -153,7 +153,14 @@ TABLES = {
     "packed": packed_devices,
     "chain": chain_devices,
 }
-DEVICES = TABLES[os.environ.get("HWGEN_PES", "mac")]()
+
+
+def share(table: str, every: int) -> dict[str, Engine]:
+    """Each ``every``-th device of a table."""
+    return dict(list(TABLES[table]().items())[::every])
+
+
+DEVICES = share(os.environ.get("HWGEN_PES", "mac"), int(os.environ.get("HWGEN_EVERY", "1")))
 each = cocotb.parametrize(name=list(DEVICES))
 
 

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.bench import run_bench
-from tests.hw.cocotb_arrays import devices
+from tests.hw.cocotb_arrays import share
 
 
-def test_simulation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_simulation(every: int, tmp_path: Path) -> None:
     run_bench(
-        devices(carry_save=True), "cocotb_arrays", tmp_path, extra_env={"HWGEN_PES": "carry_save"}
-    )
+        share("carry_save", every), "cocotb_arrays", tmp_path,
+        extra_env={"HWGEN_PES": "carry_save", "HWGEN_EVERY": str(every)},
+    )  # fmt: skip

@@ -14,15 +14,19 @@ from hw.arith.serial import DigitSerialPe
 from hw.arrays import make_engine
 from sim import verilator
 from tests.bench import Bench, run_bench
-from tests.hw.cocotb_arrays import serial_devices
+from tests.hw.cocotb_arrays import serial_devices, share
 
 DEVICES = serial_devices()
 # Of combinational units among the parts: their clock, and what yosys writes.
 STYLE = ("UNUSEDSIGNAL", "PROCASSINIT")
 
 
-def test_simulation(tmp_path: Path) -> None:
-    run_bench(DEVICES, "cocotb_arrays", tmp_path, extra_env={"HWGEN_PES": "serial"})
+@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_simulation(every: int, tmp_path: Path) -> None:
+    run_bench(
+        share("serial", every), "cocotb_arrays", tmp_path,
+        extra_env={"HWGEN_PES": "serial", "HWGEN_EVERY": str(every)},
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

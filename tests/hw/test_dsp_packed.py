@@ -14,27 +14,28 @@ from hw.dsp.packing import weights
 from hw.sparse.select import LUT_MODELS
 from sim import verilator
 from tests.bench import Bench, run_bench
-from tests.hw.cocotb_arrays import chain_devices, packed_devices
+from tests.hw.cocotb_arrays import chain_devices, packed_devices, share
 
 CELLS = ("-DHWGEN_CELLS",)
 TABLES = {"packed": packed_devices, "chain": chain_devices}
 MODELS = [MODEL, LUT_MODELS]
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("table", TABLES)
-def test_both_bodies_in_simulation(table: str, tmp_path: Path) -> None:
+def test_both_bodies_in_simulation(table: str, every: int, tmp_path: Path) -> None:
     """Each keeps the contract, and they drive the same ports to the same values in every cycle."""
-    traces = []
+    traces, devices = [], share(table, every)
     for body, models, arguments in (("slices", MODELS, CELLS), ("plain", [], ())):
         trace = tmp_path / f"{body}.txt"
         run_bench(
-            TABLES[table](), "cocotb_arrays", tmp_path / body,
-            extra_env={"HWGEN_PES": table, "HWGEN_TRACE": str(trace)},
+            devices, "cocotb_arrays", tmp_path / body,
+            extra_env={"HWGEN_PES": table, "HWGEN_EVERY": str(every), "HWGEN_TRACE": str(trace)},
             models=models, build_args=arguments,
         )  # fmt: skip
         traces.append(trace.read_text())
     assert traces[0] == traces[1]
-    assert len(traces[0].splitlines()) == len(TABLES[table]())
+    assert len(traces[0].splitlines()) == len(devices)
 
 
 @pytest.mark.parametrize("table", TABLES)

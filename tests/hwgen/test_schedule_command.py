@@ -41,6 +41,9 @@ def test_an_illegal_edit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     ("arguments", "message"),
     [
         (["schedule", "mpl"], "did you mean mlp"),
+        (["schedule", "mlp", "-n", "64"], "--tokens is of a layer of a model"),
+        (["schedule", "gpt2-medium", "--lanes", "1x8x4"], "a layer's grid is given"),
+        (["schedule", "gpt2-medium", "-n", "48", "-p", "hand-intar"], "multiples of 32 tokens"),
         (["schedule", "mlp", "-p", "sequentail"], "did you mean sequential"),
         (["schedule", "absent.yaml"], "absent.yaml does not exist"),
         (["schedule", "mlp", "--check", "absent.yaml"], "absent.yaml: No such file"),
