@@ -29,6 +29,7 @@ from hwgen.show import (
     show_accuracy,
     show_asic,
     show_candidates,
+    show_comparison,
     show_digits,
     show_engine,
     show_facts,
@@ -947,6 +948,20 @@ def report(
     console.say(str(page))
     if open_:
         typer.launch(page.as_uri())
+
+
+@app.command()
+def compare(
+    one: Out,
+    two: Annotated[Path, typer.Argument(metavar="OTHER", help="Folder of another build.")],
+    verbose: Verbose = False,
+) -> None:
+    """Put the figures of two builds side by side: cycles, time, memory, resources."""
+    from generators.comparison import compare as rows_of
+    from generators.report import load
+
+    reports = load(one), load(two)
+    show_comparison(console, (one, two), reports, rows_of(*reports))
 
 
 # Memory that computes.

@@ -11,6 +11,7 @@ from hwgen.console import Console, duration, quantity
 if TYPE_CHECKING:
     from designs.graph import GraphCard
     from generators.asic_build import AsicResult
+    from generators.comparison import Row
     from generators.digit_statistics import Tally
     from generators.kernel import KernelPlan
     from generators.report import Point, Report
@@ -138,6 +139,35 @@ def show_report(console: Console, report: Report) -> None:
     )
     for reason in report.resources.reasons:
         console.warn(reason)
+
+
+def show_comparison(
+    console: Console, folders: tuple[Path, Path], reports: tuple[Report, Report], rows: list[Row]
+) -> None:
+    """Print the figures of two builds, and the second's over the first's."""
+    for folder, report in zip(folders, reports, strict=True):
+        name = f"{report.model.name} on {report.target.name}, {report.engine.name}"
+        console.say(f"{folder}: {name}, weights {report.memory.weight_format}")
+    console.say()
+    console.table(
+        ["predicted", "unit", str(folders[0]), str(folders[1]), "ratio"],
+        [
+            [
+                row.name, row.unit, _figure(row.one), _figure(row.two),
+                "" if row.ratio is None else f"{row.ratio:.3f}",
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+    bases = [report.resources.basis for report in reports]
+    console.say()
+    console.say(f"resources: {bases[0]}" + (f" and {bases[1]}" if bases[0] != bases[1] else ""))
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "none"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
 
 
 def _point(name: str, point: Point, context: int) -> list[object]:

@@ -11,16 +11,21 @@ from designs import target
 from designs.cards import load_model_card
 from designs.errors import DesignError
 from designs.progress import SilentProgress
+from designs.transformer import transformer_model
 from generators import report
 from generators.asic_build import AsicModule, AsicResult, Fit, Target
+from generators.comparison import compare
 from generators.design import write_design
+from generators.lower import lower
 from generators.machine import measure
 from generators.plan import Plan, plan
 from generators.synth import ModuleResources, Resources, SynthesisResult
 from hw.arrays import parse_engine
 from hw.core.program import step_layout
+from hwgen import cli
 from schedules.cycles import Pass, play, predict
 from schedules.schedule import Schedule
+from schedules.sequential import sequential
 
 CARD, BOARD = load_model_card("tiny-gpt2"), target.load("sim-small")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "report.md"
@@ -188,6 +193,48 @@ def page(built: Path) -> Page:
     parser = Page()
     parser.feed((built / "report.html").read_text(encoding="utf-8"))
     return parser
+
+
+class TestComparison:
+    def test_with_itself_every_ratio_is_one(self, found: report.Report) -> None:
+        rows = compare(found, found)
+        names = [(row.name, row.unit) for row in rows]
+        assert len(set(names)) == len(names)
+        assert ("prompt of 256", "cycles") in names and ("one token at 16", "ms") in names
+        assert {row.ratio for row in rows} == {1.0, None}
+        assert all(row.one == row.two == 0 for row in rows if row.ratio is None)
+
+    def test_another_engine(self, found: report.Report) -> None:
+        """The figures are those of the reports, and lengths that only one has are left out."""
+        other = plan(CARD, BOARD, parse_engine("tree:mac:1x8x8"))
+        schedule = sequential(
+            lower(transformer_model(CARD)), measure(other.config, BOARD), clock_mhz=BOARD.clock_mhz
+        )
+        less = report.make_report(CARD, BOARD, other, schedule, seconds=0.0)
+        less = less.model_copy(update={"prefill": less.prefill[1:]})
+        rows = {(row.name, row.unit): row for row in compare(found, less)}
+        assert ("prompt of 16", "cycles") not in rows
+        slower = rows["prompt of 128", "cycles"]
+        assert (slower.one, slower.two) == (found.prefill[3].cycles, less.prefill[2].cycles)
+        assert slower.ratio is not None and slower.ratio > 1
+        products = rows["products a cycle", ""]
+        assert (products.one, products.two) == (found.lanes, 64)
+        assert rows["DSP", ""].two == less.resources.used["dsp"]
+
+    def test_a_resource_of_one_target_only(self, found: report.Report) -> None:
+        used = {k: v for k, v in found.resources.used.items() if k != "dsp"}
+        poor = found.resources.model_copy(update={"used": used})
+        rows = compare(found, found.model_copy(update={"resources": poor}))
+        (dsp,) = [row for row in rows if row.name == "DSP"]
+        assert (dsp.two, dsp.ratio) == (None, None)
+
+    def test_command(self, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.run(["compare", str(built), str(built)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (row,) = [line for line in lines if line.startswith("prompt of 64") and "cycles" in line]
+        assert row.split()[-1] == "1.000"
+        assert cli.run(["compare", str(built), str(tmp_path)]) == 2
+        assert "has no report.json" in capsys.readouterr().err
 
 
 class TestPage:
