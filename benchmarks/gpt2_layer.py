@@ -29,7 +29,9 @@ from designs.target import TargetCard
 from designs.transformer import transformer_model
 from designs.weight_format import WeightFormat
 from generators.compress import Compression
-from generators.layer_grid import INTAR, layer_macs, schedule_layers
+from generators.layer_by_hand import INTAR
+from generators.layer_grid import layer_macs
+from generators.layer_plans import schedule_layers
 from generators.lower import lower
 from generators.machine import measure as measure_machine
 from generators.plan import plan

@@ -880,7 +880,9 @@ def _schedule_layer(model: str, policy: str, tokens: int, effort: Effort, out: P
     """A layer of a GPT-2 on two columns of cores."""
     from designs.cards import load_model_card
     from generators import kernel
-    from generators.layer_grid import GRID, INTAR, layer_macs, schedule_layers
+    from generators.layer_by_hand import INTAR
+    from generators.layer_grid import GRID, layer_macs
+    from generators.layer_plans import schedule_layers
 
     card = load_model_card(model)
     with console.step("search") as step:

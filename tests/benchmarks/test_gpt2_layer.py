@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import gpt2_layer
 from designs.cards import load_model_card
-from generators.layer_grid import INTAR
+from generators.layer_by_hand import INTAR
 
 
 @pytest.mark.slow

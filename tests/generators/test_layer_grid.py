@@ -4,15 +4,9 @@ import pytest
 
 from designs.cards import ModelCard, load_model_card
 from designs.errors import DesignError
-from generators.layer_grid import (
-    GRID,
-    INTAR,
-    Grid,
-    hand_intar,
-    layer_instance,
-    layer_macs,
-    schedule_layers,
-)
+from generators.layer_by_hand import INTAR, hand_intar
+from generators.layer_grid import GRID, Grid, layer_instance, layer_macs
+from generators.layer_plans import schedule_layers
 from hw.arrays import make_engine
 from schedules.optimal.check import check_plan
 from schedules.optimal.plan import Plan
