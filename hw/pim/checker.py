@@ -4,8 +4,9 @@ from typing import Any
 
 from amaranth.lib.wiring import In
 
-from hw.pim.commands import Cmd, command_layout, index_bits, slices
+from hw.pim.commands import command_layout, index_bits
 from hw.pim.config import PimConfig
+from hw.pim.sizes import template_sizes
 from hw.unit import TemplateUnit
 
 __all__ = ["PimChecker"]
@@ -15,7 +16,7 @@ class PimChecker(TemplateUnit):
     """Watches the commands of a channel; empty in synthesis.
 
     It counts how long ago things happened, where :class:`hw.pim.timers.PimTimers` counts down what is
-    forbidden; it shares no code with it. The properties are listed in docs/pim.md.
+    forbidden; it shares sizes with it, and no rule. The properties are listed in docs/pim.md.
 
     Members
     -------
@@ -52,19 +53,4 @@ class PimChecker(TemplateUnit):
         return c.patience + 2 * c.slack + 2 * refresh + 2 * (c.gwrite + t.rc) + 8 * t.faw
 
     def context(self) -> dict[str, Any]:
-        c, t = self._config, self._config.timing
-        slot = max(t.comp, t.burst)
-        longest = t.comp * max(c.cols, t.fill) + slot * c.res_bursts + t.rl
-        horizon = longest + t.burst * c.res_bursts + t.wl + t.burst
-        return {
-            "ca_bits": self._layout.size, "at": slices(self._layout, "ca"), "t": t,
-            "cmds": {cmd.name.lower(): int(cmd) for cmd in Cmd}, "banks": c.banks,
-            "bank_bits": index_bits(c.banks), "row_bits": index_bits(c.rows),
-            "k_bits": index_bits(c.cols + 1), "entries": c.entries,
-            "entry_bits": index_bits(c.entries), "ranks": c.ranks, "groups": c.groups,
-            "banks_per_rank": c.banks_per_rank, "banks_per_group": c.banks_per_group,
-            "act_group": c.act_group, "nbuf": c.buffers, "dual": c.dual, "slot": slot,
-            "res_bursts": c.res_bursts, "gwrite": c.gwrite, "horizon": horizon,
-            "width": index_bits(2 + max(t.rfc, c.gwrite, longest, t.write_end + t.wr, t.faw, t.rc)),
-            "near_shift": c.near_shift, "patience": self.patience,
-        }  # fmt: skip
+        return template_sizes(self._config, spare=1) | {"patience": self.patience}

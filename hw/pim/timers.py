@@ -4,8 +4,9 @@ from typing import Any
 
 from amaranth.lib.wiring import In, Out
 
-from hw.pim.commands import Cmd, command_layout, index_bits, slices
+from hw.pim.commands import command_layout, index_bits
 from hw.pim.config import PimConfig
+from hw.pim.sizes import template_sizes
 from hw.unit import TemplateUnit
 
 __all__ = ["PimTimers"]
@@ -62,19 +63,4 @@ class PimTimers(TemplateUnit):
         )  # fmt: skip
 
     def context(self) -> dict[str, Any]:
-        c, t = self._config, self._config.timing
-        slot = max(t.comp, t.burst)
-        longest = t.comp * max(c.cols, t.fill) + slot * c.res_bursts + t.rl
-        horizon = longest + t.burst * c.res_bursts + t.wl + t.burst
-        return {
-            "ca_bits": self._layout.size, "at": slices(self._layout, "ca"), "t": t,
-            "cmds": {cmd.name.lower(): int(cmd) for cmd in Cmd}, "banks": c.banks,
-            "bank_bits": index_bits(c.banks), "row_bits": index_bits(c.rows),
-            "k_bits": index_bits(c.cols + 1), "entries": c.entries,
-            "entry_bits": index_bits(c.entries), "ranks": c.ranks, "groups": c.groups,
-            "banks_per_rank": c.banks_per_rank, "banks_per_group": c.banks_per_group,
-            "act_group": c.act_group, "nbuf": c.buffers, "dual": c.dual, "slot": slot,
-            "res_bursts": c.res_bursts, "gwrite": c.gwrite, "horizon": horizon,
-            "width": index_bits(1 + max(t.rfc, c.gwrite, longest, t.write_end + t.wr, t.faw, t.rc)),
-            "near_shift": c.near_shift,
-        }  # fmt: skip
+        return template_sizes(self._config, spare=0)
