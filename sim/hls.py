@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from designs.errors import DesignError
 from designs.progress import Progress
+from sim.compiler import find_compiler
 from sim.errors import SimulationError, ToolError
 from sim.processes import Command, run_all, started
 
@@ -112,24 +112,13 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
 
 def _compile(out: Path) -> None:
     command = [
-        _compiler(), "-O2", "-std=c++17", "-Wno-unknown-pragmas", "-Wno-unused-label",
+        find_compiler("the C-simulation"), "-O2", "-std=c++17", "-Wno-unknown-pragmas", "-Wno-unused-label",
         "-I.", "-Icsim", "-Isrc", f"-I{integers()}", "csim/all.cpp", "-o", f"{PROGRAM}.new",
     ]  # fmt: skip
     log = out / "csim" / "compile.log"
     log.unlink(missing_ok=True)
     run_all([Command("the C++ compiler", command)], folder=out, log=log)
     (out / f"{PROGRAM}.new").replace(out / PROGRAM)
-
-
-def _compiler() -> str:
-    name = os.environ.get("CXX", "g++")
-    path = shutil.which(name)
-    if path is None:
-        raise ToolError(
-            f"{name} is not on PATH, and it compiles the C-simulation: install g++ "
-            "(Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++) or set CXX"
-        )
-    return path
 
 
 def integers() -> Path:

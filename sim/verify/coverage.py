@@ -14,6 +14,7 @@ import numpy as np
 
 from designs.cache import cache_folder, digest
 from sim import verilator
+from sim.compiler import find_compiler
 from sim.errors import ToolError
 from sim.verify.checker import Checker
 from sim.verify.evaluate import Trace, Values
@@ -166,7 +167,7 @@ def _build(subject: Subject, folder: Path, checked: bool) -> Path:
     sources = sorted((folder / "obj").glob("*.cpp"))
     (folder / "all.cpp").write_text("".join(f'#include "obj/{p.name}"\n' for p in sources))
     (folder / "replay.cc").write_text(Path(__file__).with_name("replay.cc").read_text())
-    compiler = os.environ.get("CXX", "g++")
+    compiler = find_compiler("the simulator of a design")
     flags = _flags()
     objects = _runtime(compiler, flags)
     command = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sim.compiler import find_compiler
 from sim.errors import ToolError
 from sim.verify.checker import Checker, start_module
 from sim.verify.evaluate import Trace, Values
@@ -132,11 +132,7 @@ def build_simulator(
     ToolError
         If there is no C++ compiler, or it fails.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise ToolError(
-            f"{compiler} is missing: hwgen verify compiles designs with it (hwgen doctor)"
-        )
+    compiler = find_compiler("the simulator of a design")
     folder.mkdir(parents=True, exist_ok=True)
     job = {
         "job": "cxxrtl", "design": str((subject.folder / "flat.il").resolve()), "checker": None,
