@@ -12,10 +12,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-import jinja2
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
+
+from hw.templates import environment
 
 Placed = TypeVar("Placed", bound="Unit")
 
@@ -88,15 +89,10 @@ class TemplateUnit(Unit):
 
     def render(self) -> str:
         """The module's SystemVerilog."""
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
-        return environment.get_template(self.template).render(
-            module=self.module_name, **self.context()
+        return (
+            environment(Path(__file__).parent)
+            .get_template(self.template)
+            .render(module=self.module_name, **self.context())
         )
 
     def elaborate(self, platform: Any) -> Elaboratable:

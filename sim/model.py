@@ -19,12 +19,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import jinja2
-
 from designs.cache import cache_folder, digest
 from designs.progress import Progress, SilentProgress
+from hw.templates import environment
 from sim import verilator
 from sim.built import Built, load
+from sim.compiler import find_compiler
 from sim.errors import ToolError
 from sim.processes import Command, run_all
 
@@ -132,13 +132,7 @@ class _Compiler:
     @staticmethod
     def find() -> _Compiler:
         """The C++ compiler; raises ToolError if there is none."""
-        name = os.environ.get("CXX", "g++")
-        path = shutil.which(name)
-        if path is None:
-            raise ToolError(
-                f"{name} is not on PATH, and it compiles the simulator of a design: install g++ "
-                "(Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++) or set CXX"
-            )
+        path = find_compiler("the simulator of a design")
         return _Compiler(path, _first_line(path))
 
 
@@ -209,18 +203,15 @@ class _Recipe:
 
 
 def _main(built: Built, widths: list[int]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_CPP),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("main.cpp.j2").render(
-        ports=built.map.ports,
-        port_bytes=built.map.port_bytes,
-        port_names=[f"m_axi_g{port:02d}" for port in range(built.map.ports)],
-        probe_widths=widths,
+    return (
+        environment(_CPP)
+        .get_template("main.cpp.j2")
+        .render(
+            ports=built.map.ports,
+            port_bytes=built.map.port_bytes,
+            port_names=[f"m_axi_g{port:02d}" for port in range(built.map.ports)],
+            probe_widths=widths,
+        )
     )
 
 

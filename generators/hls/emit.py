@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from designs.target import TargetCard
 from generators.hls.data import layout
 from generators.hls.network import Core, Hold, Network, Serve, pieces
 from generators.kernel import KernelPlan
+from hw.templates import environment
 
 __all__ = ["STYLES", "Tables", "files", "plan_memory"]
 
@@ -85,13 +85,7 @@ def files(
     board: TargetCard,
 ) -> dict[str, str]:
     """All text files by their path; ``board`` gives part, clock and memory banks to the scripts."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    templates = environment(TEMPLATES)
     used = _functions(net)
     context: dict[str, Any] = {
         "net": net, "card": card, "style": style, "policy": kernel.plan.policy, "makespan": kernel.plan.makespan,
@@ -106,11 +100,11 @@ def files(
     }  # fmt: skip
     context["arguments"] = ", ".join(_argument(net, b, style) for b in net.buffers)
     made = {
-        f"src/{name}": environment.get_template(f"{name}.j2").render(context)
+        f"src/{name}": templates.get_template(f"{name}.j2").render(context)
         for name in ("ops.h", "kernel.h", "kernel.cpp", "host.cpp")
     }
     scripts = ("run_hls.tcl", "hls.cfg", "link.cfg") if style == "vitis" else ("tapa.sh",)
-    made |= {name: environment.get_template(f"{name}.j2").render(context) for name in scripts}
+    made |= {name: templates.get_template(f"{name}.j2").render(context) for name in scripts}
     headers = ("hls_stream.h", "hls_task.h", "hls_vector.h") if style == "vitis" else ("tapa.h",)
     for name in ("fibers.h", *headers):
         made[f"csim/{name}"] = (TEMPLATES / "csim" / name).read_text(encoding="utf-8")

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
-
 from hw.pim.commands import Cmd, command_layout, pim_layout, request_layout
 from hw.pim.config import PimConfig
-from sim import verilator
-from sim.errors import SimulationError, ToolError
+from hw.templates import environment
+from sim import processes, verilator
+from sim.errors import SimulationError
 from sim.pim.controller import Request, Timed
 from sim.pim.protocol import Command
 
@@ -67,12 +66,8 @@ def build(
         }
         for name, (module, c) in devices.items()
     ]  # fmt: skip
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     bench = folder / "pim_bench.sv"
-    bench.write_text(environment.get_template("bench.sv.j2").render(devices=parts))
+    bench.write_text(environment(HERE).get_template("bench.sv.j2").render(devices=parts))
     command = [
         "verilator", "--cc", "--exe", "--build", "-j", "2", "--no-timing", "--assert",
         "--x-assign", "fast", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "20000",
@@ -80,11 +75,12 @@ def build(
         "--no-stop-fail", str(HERE / "main.cpp"), str(bench.resolve()),
         *(str(s.resolve()) for s in sources),
     ]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=folder, env=verilator.environment(), capture_output=True, text=True
-    )
-    if done.returncode:
-        raise ToolError(f"Verilator could not build the channel: {done.stderr[-3000:]}")
+    log = folder / "build.log"
+    log.unlink(missing_ok=True)
+    processes.run_all(
+        [processes.Command("Verilator", command)],
+        folder=folder, log=log, environment=verilator.environment(),
+    )  # fmt: skip
     return folder / "obj" / "Vpim_bench"
 
 
@@ -143,12 +139,16 @@ def run(
         with (folder / f"{name}.mem").open("w") as file:
             for at, request in mem.get(name, ()):
                 file.write(f"{at} {pack(layout, request._asdict()):x}\n")
-    done = subprocess.run([program.resolve(), str(limit)], cwd=folder, capture_output=True, text=True)  # fmt: skip
-    failed = [line for line in done.stdout.splitlines() if "Assertion failed" in line]
-    if done.returncode and strict:
+    with processes.started(
+        [program.resolve(), str(limit)], cwd=folder, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        said, complained = process.communicate()
+    failed = [line for line in said.splitlines() if "Assertion failed" in line]
+    if process.returncode and strict:
         raise SimulationError(
             f"A channel did not finish in {limit} cycles"
-            + (f"; {failed[0]}" if failed else f": {done.stdout[-500:]}{done.stderr[-500:]}")
+            + (f"; {failed[0]}" if failed else f": {said[-500:]}{complained[-500:]}")
         )
     outcomes = {name: _read(folder / f"{name}.out", c) for name, c in devices.items()}
     for line in failed:
