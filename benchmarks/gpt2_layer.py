@@ -30,7 +30,7 @@ from designs.transformer import transformer_model
 from designs.weight_format import WeightFormat
 from generators.compress import Compression
 from generators.layer_by_hand import INTAR
-from generators.layer_grid import layer_macs
+from generators.layer_grid import layer_macs, layer_weights
 from generators.layer_plans import schedule_layers
 from generators.lower import lower
 from generators.machine import measure as measure_machine
@@ -77,8 +77,8 @@ def layer_cycles(schedule: Schedule, machine: Machine, tokens: int, past: int) -
 
 def floor_cycles(card: ModelCard, tokens: int, lanes: int, bytes_per_cycle: float) -> int:
     """No schedule of a layer is shorter: every multiplier always busy, or every int4 weight read once."""
-    weights = 4 * card.width**2 + 2 * card.width * card.ffn
-    return max(-(-layer_macs(card, tokens) // lanes), -int(-weights / 2 // bytes_per_cycle))
+    reading = -int(-layer_weights(card) / 2 // bytes_per_cycle)
+    return max(-(-layer_macs(card, tokens) // lanes), reading)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,8 +32,8 @@ from schedules.optimal.solve import EFFORT, Effort, improve, solve
 from schedules.text import flow, parse, plain, restore
 
 __all__ = [
-    "POLICIES", "KernelPlan", "asked", "core_sizes", "engine_of", "instance_of", "picture", "plan_lines", "read_plan",
-    "schedule", "write_files", "write_plan",
+    "POLICIES", "SFU_LATENCY", "KernelPlan", "asked", "core_sizes", "engine_of", "instance_of", "picture",
+    "plan_lines", "read_plan", "schedule", "write_files", "write_plan",
 ]  # fmt: skip
 
 POLICIES = ("optimal", "sequential", "dataflow", "dataflow-sized", "equal-cores")

@@ -10,15 +10,21 @@ from dataclasses import dataclass, replace
 
 from designs.cards import ModelCard
 from designs.errors import DesignError
-from generators.kernel import asked, engine_of
+from generators.kernel import SFU_LATENCY, asked, engine_of
 from schedules.optimal.instance import Edge, Instance, Load, Mode, Port, Task, Unit
 
-__all__ = ["COLUMNS", "GRID", "Grid", "check_layer", "layer_instance", "layer_macs"]
+__all__ = [
+    "COLUMNS",
+    "GRID",
+    "Grid",
+    "check_layer",
+    "layer_instance",
+    "layer_macs",
+    "layer_weights",
+]
 
 COLUMNS = ("left", "right")
 NORM, SOFTMAX = "norm", "softmax"
-SFU_LATENCY = 16
-"""Cycles of a special function unit from a row's last element to its first result."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +73,14 @@ def check_layer(card: ModelCard, tokens: int, grid: Grid) -> None:
         raise DesignError(f"{card.name} has prompts of 1 to {card.context} tokens, not {tokens}")
 
 
+def layer_weights(card: ModelCard) -> int:
+    """Weights of a layer's products."""
+    return 4 * card.width**2 + 2 * card.width * card.ffn
+
+
 def layer_macs(card: ModelCard, tokens: int) -> int:
     """Multiplications of a layer, masked ones left out."""
-    weights = 4 * card.width**2 + 2 * card.width * card.ffn
-    return tokens * weights + tokens * (tokens + 1) * card.width
+    return tokens * layer_weights(card) + tokens * (tokens + 1) * card.width
 
 
 def layer_instance(card: ModelCard, tokens: int, grid: Grid = GRID, *, layers: int = 1) -> Instance:
