@@ -36,7 +36,7 @@ def write_design(
     progress: Progress,
     calibration: Calibration | None = None,
 ) -> None:
-    """Write ``rtl/``, ``design.json`` and ``schedule.yaml`` below ``folder``.
+    """Write ``rtl/``, ``design.json``, the C header and ``schedule.yaml`` below ``folder``.
 
     ``calibration`` is that of the weights, None if there are none.
     """
@@ -61,6 +61,7 @@ def write_design(
             (rtl / name).write_text(text)
         size = sum(len(text) for _, text in emission.files.values())
         step.detail = f"{len(emission.files)} modules, {size / 1e6:.1f} MB"
+    (folder / "hwgen_registers.h").write_text(accelerator.registers.to_c_header())
     (folder / "design.json").write_text(
         json.dumps(facts(card, board, planned, accelerator, emission, calibration), indent=2) + "\n"
     )

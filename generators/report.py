@@ -58,6 +58,7 @@ _FEW = 6
 _CONTENTS = {
     "report.json": "this report for programs",
     "design.json": "parameters, memory map, registers, modules",
+    "hwgen_registers.h": "the register map for programs in C",
     "schedule.yaml": "what the hardware plays",
     "weights.bin": "memory image of the weights",
     "quantised.npz": "quantised model that the golden model runs",

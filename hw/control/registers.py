@@ -9,6 +9,12 @@ __all__ = ["Register", "RegisterMap", "register_map"]
 COUNTERS = 0x400
 WINDOW = 0x1000
 
+CONTROL_BITS = {
+    "CTRL_START": 0, "CTRL_DONE": 1, "CTRL_IDLE": 2, "CTRL_READY": 3,
+    "GIER_ENABLE": 0, "IRQ_DONE": 0, "IRQ_READY": 1,
+}  # fmt: skip
+"""Bits of the registers of the handshake, by their names in C."""
+
 
 @dataclass(frozen=True)
 class Register:
@@ -97,10 +103,29 @@ class RegisterMap:
         return "\n".join(head + rows) + "\n"
 
     def to_c_header(self, prefix: str = "HWGEN") -> str:
-        """Offsets as macros."""
-        lines = [f"#define {prefix}_{r.name.upper()} 0x{r.offset:03x}u" for r in self.registers]
+        """A header for C and C++: offsets as macros, and the bits of the handshake."""
+        ports = sum(register.bits == 64 for register in self.arguments)
         guard = f"{prefix}_REGISTERS_H"
-        return "\n".join([f"#ifndef {guard}", f"#define {guard}", "", *lines, "", "#endif"]) + "\n"
+        lines = [
+            "/* Registers of the accelerator, behind AXI4-Lite: words of 32 bits, little endian.",
+            "   Made by hwgen; of 64 bits is the low word first. */",
+            f"#ifndef {guard}",
+            f"#define {guard}",
+            "",
+            f"#define {prefix}_WINDOW {WINDOW}u /* bytes of the window */",
+            f"#define {prefix}_PORTS {ports}u /* memory ports, each with a base address */",
+            "",
+        ]
+        for register in self.registers:
+            name, size = f"{prefix}_{register.name.upper()}", f"{register.bits} bits"
+            access = {"rw": "read and write", "ro": "read only", "control": "handshake"}
+            lines += [
+                f"/* {size}, {access[register.access]}: {register.description} */",
+                f"#define {name} 0x{register.offset:03x}u",
+            ]
+        lines += ["", "/* Bits of CTRL, of GIER, and of IP_IER and IP_ISR (IRQ). */"]
+        lines += [f"#define {prefix}_{name} (1u << {bit})" for name, bit in CONTROL_BITS.items()]
+        return "\n".join([*lines, "", f"#endif /* {guard} */"]) + "\n"
 
 
 def register_map(ports: int, counters: Sequence[str]) -> RegisterMap:

@@ -1,11 +1,13 @@
 """The register map and the control registers."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from hw.control import ControlRegisters, Register, RegisterMap, register_map
+from sim.compiler import find_compiler
 from tests.bench import run_bench
 
 
@@ -35,6 +37,25 @@ class TestRegisterMap:
         expected = [(f"{r.offset:03x}", r.name) for r in registers]
         assert table == expected
         assert [(offset, name.lower()) for name, offset in header] == expected
+
+    @pytest.mark.parametrize("language", ["c99", "c++17"])
+    def test_the_header_compiles_to_the_map(self, language: str, tmp_path: Path) -> None:
+        registers = register_map(3, ["busy", "starved"])
+        (tmp_path / "map.h").write_text(registers.to_c_header("MINE"))
+        prints = [f'printf("%u\\n", MINE_{r.name.upper()});' for r in registers]
+        (tmp_path / "main.c").write_text(
+            '#include <stdio.h>\n#include "map.h"\n#include "map.h"\n'
+            f"int main(void) {{ {' '.join(prints)} return MINE_PORTS == 3 && MINE_CTRL_IDLE == 4 ? 0 : 1; }}"
+        )
+        kind = "c" if language == "c99" else "c++"
+        compiler = [find_compiler("a header"), "-x", kind, f"-std={language}"]
+        strict, files = (
+            ["-pedantic", "-Wall", "-Werror"],
+            [tmp_path / "main.c", "-o", tmp_path / "main"],
+        )
+        subprocess.run([*compiler, *strict, *files], check=True)
+        said = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True)
+        assert [int(line) for line in said.stdout.split()] == [r.offset for r in registers]
 
     def test_unknown_name(self) -> None:
         with pytest.raises(KeyError, match="pormpt"):
