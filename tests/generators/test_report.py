@@ -134,7 +134,7 @@ class TestFile:
     def test_only_the_key_build_differs_from_build_to_build(
         self, built: Path, planned: Plan, tmp_path: Path
     ) -> None:
-        for name in ("schedule.yaml", "design.json"):
+        for name in ("schedule.yaml", "design.json", "hwgen_registers.h"):
             (tmp_path / name).write_bytes((built / name).read_bytes())
         (tmp_path / "rtl").symlink_to(built / "rtl")
         report.write_report(tmp_path, CARD, BOARD, planned, seconds=987.6)
