@@ -10,11 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FILE", "fingerprint", "is_ours", "unchanged", "write"]
+__all__ = ["FILE", "alteration", "fingerprint", "is_ours", "unchanged", "write"]
 
 FILE = "manifest.json"
 VOLATILE = ("report.json",)
 """Files whose size may differ between two builds of the same input: the report holds its build time."""
+REWRITTEN = (*VOLATILE, "report.html")
+"""Files that other commands write anew: nothing but their presence can be expected."""
 
 _SOURCES = ("designs", "schedules", "hw", "generators", "hls_templates", "sim")
 _SUFFIXES = (".py", ".j2", ".yaml", ".h", ".cpp")
@@ -64,15 +66,47 @@ def unchanged(folder: Path, key: Mapping[str, Any]) -> bool:
     )
 
 
+def alteration(folder: Path, within: str = "rtl") -> str | None:
+    """What differs in a folder from what was finished there, in a few words; None: nothing.
+
+    ``within``: a folder in it where no file may have been added either.
+    """
+    manifest = _read(folder)
+    if manifest.get("generator") != "hwgen" or "outputs" not in manifest:
+        return f"it has no {FILE} of a finished build"
+    if "digests" not in manifest:
+        return f"its {FILE} has no digests: an older version wrote it"
+    for name in manifest["outputs"]:
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+    for name, digest in manifest["digests"].items():
+        if _digest(folder / name) != digest:
+            return f"{name} is not what was built"
+    for path in sorted((folder / within).rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in manifest["outputs"]:
+            return f"{name} was added"
+    return None
+
+
 def write(folder: Path, key: Mapping[str, Any]) -> None:
     """Write the manifest of a finished folder."""
-    outputs = {
-        str(path.relative_to(folder)): None if path.name in VOLATILE else path.stat().st_size
+    files = {
+        path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path != folder / FILE
     }
-    text = {"generator": "hwgen", "fingerprint": key, "outputs": outputs}
+    outputs = {
+        name: None if path.name in VOLATILE else path.stat().st_size for name, path in files.items()
+    }
+    digests = {name: _digest(path) for name, path in files.items() if name not in REWRITTEN}
+    text = {"generator": "hwgen", "fingerprint": key, "outputs": outputs, "digests": digests}
     (folder / FILE).write_text(json.dumps(text, indent=2) + "\n")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -151,15 +151,16 @@ def _options(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="models|targets|engines|graphs")],
+    what: Annotated[str, typer.Argument(metavar="models|targets|engines|graphs|flows")],
     verbose: Verbose = False,
 ) -> None:
-    """List the models, targets or engines that a build can name, or the task graphs to schedule."""
+    """List the models, targets, engines and flows that can be named, or the task graphs to schedule."""
     lists = {
         "models": _list_models,
         "targets": _list_targets,
         "engines": _list_engines,
         "graphs": _list_graphs,
+        "flows": _list_flows,
     }
     if what not in lists:
         raise DesignError(catalogue.unknown("list", what, list(lists)))
@@ -244,6 +245,15 @@ def _list_graphs() -> None:
         ["graph", "tasks", "multiplications", "lanes", "what it is"],
         [[c.name, len(c.tasks), c.macs, c.machine.lanes, c.description] for c in cards],
     )
+
+
+def _list_flows() -> None:
+    from generators.export import FLOWS
+
+    rows = [
+        [f.name, f.description, ", ".join(f.option_names) or "-", f.next] for f in FLOWS.values()
+    ]
+    console.table(["flow", "what it writes", "options", "to run it"], rows)
 
 
 @app.command()
@@ -964,6 +974,39 @@ def compare(
 
     reports = load(one), load(two)
     show_comparison(console, (one, two), reports, rows_of(*reports))
+
+
+@app.command()
+def export(
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A folder that hwgen build or engine wrote.")
+    ],
+    flow: Annotated[
+        str, typer.Option("--flow", "-f", metavar="FLOW", help="See `hwgen list flows`.")
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write.  [default: OUT/export/FLOW]"),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Another part than the target's, as its vendor calls it.")
+    ] = None,
+    pdk: Annotated[
+        str | None, typer.Option(metavar="ihp-sg13g2|sky130", help="Of --flow openlane.")
+    ] = None,
+    clock: Annotated[
+        float | None, typer.Option(min=0.001, metavar="MHZ", help="Clock to ask for.")
+    ] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a finished build as a project of another tool: Vitis, Vivado, Quartus, LibreLane."""
+    from generators.export import Options
+    from generators.export import export as run
+
+    done = run(out, flow, to, Options(part, pdk, clock), console)
+    console.say(f"wrote {done.files} files to {done.folder}")
+    console.say(f"next: cd {done.folder} && {done.next}")
 
 
 # Memory that computes.
