@@ -38,7 +38,8 @@ from generators.lower import lower
 from generators.machine import measure as measure_machine
 from generators.plan import Plan, best_plan, plan
 from generators.quantise import random_quantised
-from generators.report import Point, predict_points
+from generators.report import predict_points
+from generators.report_facts import Point
 from hw.arrays import EngineSpec, parse_engine
 from hw.core.accelerator import make_core_engine
 from hwgen.console import Console

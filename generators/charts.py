@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from html import escape
 
 __all__ = [
-    "Bar", "Column", "Dot", "Part", "Span", "alone", "columns", "gantt", "meters", "roofline", "stack",
+    "Area", "Bar", "Column", "Dot", "Drawing", "Part", "Span",
+    "alone", "columns", "gantt", "meters", "roofline", "stack",
 ]  # fmt: skip
 
 WIDTH = 920
 
 
-class _Drawing:
+class Drawing:
     """Shapes of one picture, in the order in which they are painted."""
 
     def __init__(self, height: float, label: str, width: float = WIDTH) -> None:
@@ -35,6 +36,14 @@ class _Drawing:
     def path(self, points: Sequence[tuple[float, float]], css: str) -> None:
         self._add("path", 'd="M' + " L".join(f"{x:.2f} {y:.2f}" for x, y in points) + '"', css)
 
+    def curve(
+        self, points: Sequence[tuple[float, float]], css: str, title: str, thick: float
+    ) -> None:
+        """A cubic Bezier curve through its four control points."""
+        (x, y), *rest = points
+        way = f"M{x:.2f} {y:.2f} C" + " ".join(f"{x:.2f} {y:.2f}" for x, y in rest)
+        self._add("path", f'd="{way}" stroke-width="{thick:.2f}"', css, title)
+
     def circle(self, x: float, y: float, r: float, css: str, title: str = "") -> None:
         self._add("circle", f'cx="{x:.2f}" cy="{y:.2f}" r="{r:g}"', css, title)
 
@@ -50,6 +59,15 @@ class _Drawing:
         turned = f' transform="rotate({turn} {x:.2f} {y:.2f})"' if turn else ""
         place = f'x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}"{turned}'
         self._parts.append(f'<text {place} class="{css}">{escape(text)}</text>')
+
+    def open_view(self, x: float, y: float, w: float, h: float) -> None:
+        """What follows is drawn in a window of its own, whose coordinates a page may stretch sideways."""
+        box = f'x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}" viewBox="0 0 {w:g} {h:g}"'
+        self._parts.append(f'<svg {box} preserveAspectRatio="none" class="view">')
+
+    def close_view(self) -> None:
+        """The end of that."""
+        self._parts.append("</svg>")
 
     def _add(self, tag: str, attributes: str, css: str, title: str = "") -> None:
         inner = f"><title>{escape(title)}</title></{tag}>" if title else "/>"
@@ -86,7 +104,7 @@ def roofline(dots: Sequence[Dot], *, peak: float, slope: float, unit: str) -> st
     low_y = min([peak / 10, *(d.y / 3 for d in dots)])
     high_y = peak * 1.8
     left, right, top, bottom = 74, WIDTH - 18, 14, 326
-    drawing = _Drawing(376, "Roofline", WIDTH)
+    drawing = Drawing(376, "Roofline", WIDTH)
 
     def at_x(x: float) -> float:
         return left + (right - left) * math.log(x / low_x) / math.log(high_x / low_x)
@@ -157,30 +175,79 @@ class Span:
     title: str
 
 
-def gantt(spans: Sequence[Span], *, unit: str) -> str:
-    """One row for each span, on a common axis that begins with the first one."""
+@dataclass(frozen=True)
+class Area:
+    """A layer of the area below a Gantt chart: values, 0 to 1 of the height, of equal parts of the time."""
+
+    label: str
+    values: Sequence[float]
+    css: str
+
+
+def gantt(spans: Sequence[Span], *, unit: str, areas: Sequence[Area] = ()) -> str:
+    """One row for each span, on a common axis that begins with the first one; areas stacked below.
+
+    What lies on the axis of time is drawn in a view of its own (class ``view``), and each number of
+    the axis has the class ``tick``, so that the page around it can zoom.
+    """
     begin = min(s.start for s in spans)
     length = max(s.end for s in spans) - begin or 1
-    left, right, row = 96, WIDTH - 190, 26
-    bottom = 8 + row * len(spans)
-    drawing = _Drawing(bottom + 40, "Schedule")
+    left, right, row, band = 96, WIDTH - 190, 26, 74 if areas else 0
+    rows = 8 + row * len(spans)
+    bottom = rows + band
+    drawing = Drawing(bottom + 40, "Schedule")
     scale = (right - left) / length
     step = _step(length)
-    for k in range(int(length / step) + 1):
-        x = left + k * step * scale
-        drawing.line(x, 4, x, bottom, "grid")
-        drawing.text(x, bottom + 16, f"{k * step:,.0f}", "label", "middle")
+    ticks = [k * step for k in range(int(length / step) + 1)]
+    for value in ticks:
+        drawing.text(left + value * scale, bottom + 16, f"{value:,.0f}", "label tick", "middle")
     drawing.text(right, bottom + 34, unit, "label", "end")
     for k, span in enumerate(spans):
-        x, y = left + (span.start - begin) * scale, 6 + row * k
-        w = max((span.end - span.start) * scale, 1.5)
+        y = 6 + row * k
         drawing.text(left - 10, y + 14, span.label, "label strong", "end")
+        drawing.text(right + 12, y + 14, span.note, "label")
+    for k, area in enumerate(areas):
+        drawing.rect(right + 12, rows + 14 + 18 * k, 11, 11, area.css)
+        drawing.text(right + 29, rows + 24 + 18 * k, area.label, "label")
+    if areas:
+        drawing.text(left - 10, rows + band / 2 + 4, "memory", "label strong", "end")
+    drawing.open_view(left, 0, right - left, bottom)
+    for value in ticks:
+        drawing.line(value * scale, 4, value * scale, bottom, "grid")
+    for k, span in enumerate(spans):
+        x, y = (span.start - begin) * scale, 6 + row * k
+        w = max((span.end - span.start) * scale, 1.5)
         half = (row - 8) / 2
-        drawing.rect(x, y, w, 2 * half, f"{span.css} pale", span.title, 2)
+        drawing.rect(x, y, w, 2 * half, f"{span.css} pale", span.title)
         for top, part, css in ((1, span.upper, "engine"), (half + 0.5, span.lower, "memory")):
             drawing.rect(x, y + top, w * min(part, 1), half - 1.5, css, span.title)
-        drawing.text(right + 12, y + 14, span.note, "label")
+    _stacked(drawing, areas, right - left, rows + 8, bottom)
+    drawing.close_view()
     return str(drawing)
+
+
+def _stacked(
+    drawing: Drawing, areas: Sequence[Area], width: float, top: float, bottom: float
+) -> None:
+    """Areas on top of each other, from ``bottom``; a line at ``top`` is 1."""
+    if not areas:
+        return
+    drawing.line(0, top, width, top, "grid")
+    below = [0.0] * len(areas[0].values)
+    each = width / len(below)
+    for area in areas:
+        above = [low + value for low, value in zip(below, area.values, strict=True)]
+
+        def steps(heights: Sequence[float]) -> list[tuple[float, float]]:
+            return [
+                (each * k, bottom - (bottom - top) * height)
+                for n, height in enumerate(heights)
+                for k in (n, n + 1)
+            ]
+
+        if any(area.values):
+            drawing.path(steps(above) + steps(below)[::-1], area.css)
+        below = above
 
 
 @dataclass(frozen=True)
@@ -195,7 +262,7 @@ class Bar:
 def meters(bars: Sequence[Bar]) -> str:
     """How much of each thing is used; a bar that goes beyond its frame is too much."""
     left, right, row = 70, WIDTH - 250, 34
-    drawing = _Drawing(row * len(bars) + 6, "Resources")
+    drawing = Drawing(row * len(bars) + 6, "Resources")
     for k, bar in enumerate(bars):
         y = 6 + row * k
         part = bar.used / bar.available if bar.available else (math.inf if bar.used else 0)
@@ -223,7 +290,7 @@ class Part:
 def stack(parts: Sequence[Part]) -> str:
     """One bar cut into pieces as wide as their sizes; the small ones have no label."""
     total = sum(p.size for p in parts) or 1
-    drawing = _Drawing(48, "Memory map")
+    drawing = Drawing(48, "Memory map")
     x = 0.0
     for part in parts:
         w = WIDTH * part.size / total
@@ -250,7 +317,7 @@ def columns(groups: Sequence[tuple[str, Sequence[Column]]], label: str) -> str:
     most = max(column.value for _, bars in groups for column in bars)
     names = list(dict.fromkeys(column.name for _, bars in groups for column in bars))
     left, right, top, bottom = 40, WIDTH - 10, 40, 300
-    drawing = _Drawing(360, label)
+    drawing = Drawing(360, label)
     step = _step(most)
     for k in range(int(most / step) + 1):
         y = bottom - (bottom - top) * k * step / most

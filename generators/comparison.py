@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from generators.report import Point, Report
+from generators.report_facts import Point, Report
 
 __all__ = ["Row", "compare"]
 

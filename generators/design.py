@@ -54,7 +54,7 @@ def write_design(
         step.detail = f"{len(steps.steps)} phases"
     accelerator = Accelerator(planned.config, steps)
     with progress.step("emit") as step:
-        emission = emit(Shell(accelerator))
+        emission = emit(Shell(accelerator), accelerator)
         rtl = folder / "rtl"
         rtl.mkdir()
         for name, text in emission.files.values():
@@ -98,4 +98,5 @@ def facts(
             {"name": name, "file": file, "count": emission.counts[name]}
             for name, (file, _) in emission.files.items()
         ],
+        "blocks": None if emission.blocks is None else emission.blocks.model_dump(),
     }

@@ -7,53 +7,72 @@ this file adds what is ideal, compares, and draws. The page is made from the JSO
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-import jinja2
-from pydantic import BaseModel, ConfigDict
+import numpy as np
 
 from designs.cards import ModelCard
 from designs.errors import DesignError
 from designs.memory_map import REGIONS
 from designs.target import TargetCard
 from designs.transformer import weight_shapes
-from generators import charts, resources
+from generators import resources
 from generators.asic_build import AsicResult
+from generators.blocks import Blocks
 from generators.files import write
 from generators.lower import program
 from generators.machine import measure
 from generators.plan import Plan
+from generators.report_facts import (
+    VERSION,
+    BlockFacts,
+    BufferFacts,
+    BuildFacts,
+    CalibrationFacts,
+    EngineFacts,
+    FileFacts,
+    MemoryFacts,
+    ModelFacts,
+    Moment,
+    PhaseFacts,
+    Point,
+    ProgramFacts,
+    Reads,
+    Region,
+    Report,
+    ResourceFacts,
+    TargetFacts,
+    Timeline,
+    Traffic,
+)  # fmt: skip
+from generators.report_page import render
 from generators.synth import Resources, SynthesisResult
 from generators.weights import Calibration
 from hw.core.config import CoreConfig
 from hw.core.program import step_layout
-from schedules.cycles import Pass, bound, ideal, play
+from schedules.cycles import Burst, Pass, bound, ideal, play
 from schedules.schedule import Schedule
 
 __all__ = [
-    "VERSION",
-    "Point",
-    "Report",
     "apply_asic",
     "apply_synthesis",
     "load",
     "make_report",
     "predict_points",
-    "render",
     "write_report",
 ]
-
-VERSION = 1
-"""Of report.json: larger when a key changes its meaning or goes; new keys do not count."""
 
 LENGTHS = (64, 128, 256, 512, 1024)
 """Prompts and contexts that every report has, as far as the model's context allows."""
 
 _FEW = 6
 """Layers that are played one by one in a prompt."""
+
+_BINS = 160
+"""Parts of a timeline in which reads are counted."""
 
 _CONTENTS = {
     "report.json": "this report for programs",
@@ -69,229 +88,6 @@ _CONTENTS = {
 }
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelFacts(_Value):
-    """The network."""
-
-    name: str
-    family: str
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    ffn: int
-    vocabulary: int
-    context: int
-    parameters: int
-
-
-class TargetFacts(_Value):
-    """The part on its board, as its card says."""
-
-    name: str
-    description: str
-    part: str | None
-    family: str
-    memory: str
-    memory_ports: int
-    gigabytes_per_second: float
-    unverified: tuple[str, ...]
-
-
-class EngineFacts(_Value):
-    """The array of multipliers."""
-
-    name: str
-    array: str
-    pe: str
-    tokens: int
-    reduce: int
-    outputs: int
-
-
-class PhaseFacts(_Value):
-    """All runs of one phase in a point."""
-
-    name: str
-    runs: int
-    cycles: int
-    macs: int
-    bytes: int
-    bound: Literal["compute", "memory", "latency"]
-    lanes_busy: float
-    bandwidth_used: float
-
-
-class Traffic(_Value):
-    """Bytes over the memory ports."""
-
-    weights: int
-    keys_values: int
-    embeddings: int
-    written: int
-    total: int
-    per_token: float
-
-
-class Point(_Value):
-    """A prompt, or one token of decoding."""
-
-    tokens: int
-    context: int
-    passes: int
-    cycles: int
-    seconds: float
-    tokens_per_second: float
-    macs: int
-    traffic: Traffic
-    needed_bytes: int
-    compute_cycles: int
-    memory_cycles: int
-    bound: Literal["compute", "memory"]
-    roofline_fraction: float
-    lanes_busy: float
-    bandwidth_used: float
-    phases: tuple[PhaseFacts, ...]
-
-
-class Moment(_Value):
-    """The first run of a phase, in cycles since its section began."""
-
-    phase: str
-    start: int
-    end: int
-    bound: Literal["compute", "memory", "latency"]
-    lanes_busy: float
-    bandwidth_used: float
-
-
-class Timeline(_Value):
-    """One run of the section that repeats (a layer), in one pass."""
-
-    name: str
-    section: str
-    tokens: int
-    past: int
-    cycles: int
-    phases: tuple[Moment, ...]
-
-
-class Region(_Value):
-    """A part of the external memory."""
-
-    name: str
-    first_stripe: int
-    stripes: int
-    bytes: int
-
-
-class MemoryFacts(_Value):
-    """The external memory and what lies in it."""
-
-    ports: int
-    port_bytes: int
-    stripe_bytes: int
-    bytes_per_cycle: float
-    weight_format: str
-    weight_bytes: int
-    weight_stream_bytes: int
-    kv_bytes: int
-    kv_bytes_per_token: int
-    image_bytes: int
-    total_bytes: int
-    available_bytes: int
-    regions: tuple[Region, ...]
-
-
-class BufferFacts(_Value):
-    """Memory on the chip."""
-
-    name: str
-    banks: int
-    depth: int
-    width: int
-    bytes: int
-    kind: str
-    blocks: float
-
-
-class BlockFacts(_Value):
-    """A part of the design and what it takes."""
-
-    name: str
-    basis: Literal["estimate", "yosys"]
-    modules: tuple[str, ...]
-    used: Resources
-
-
-class ResourceFacts(_Value):
-    """What the design takes of its target."""
-
-    basis: Literal["estimate", "yosys", "yosys and estimate"]
-    tool: str
-    used: dict[str, int]
-    available: dict[str, int]
-    fits: bool
-    reasons: tuple[str, ...]
-    blocks: tuple[BlockFacts, ...]
-
-
-class ProgramFacts(_Value):
-    """The program in the core's memory: one for every prompt and context, whose lengths are registers."""
-
-    steps: int
-    bits_per_step: int
-    bytes: int
-    lengths: int
-
-
-class CalibrationFacts(_Value):
-    """What the activations of the weights were calibrated on."""
-
-    source: str
-    tokens: int
-
-
-class FileFacts(_Value):
-    """A file of the build."""
-
-    path: str
-    what: str
-
-
-class BuildFacts(_Value):
-    """What differs from one build of the same input to the next: the only such key."""
-
-    seconds: float
-
-
-class Report(_Value):
-    """``report.json``; see ``docs/report.md``."""
-
-    version: int
-    model: ModelFacts
-    target: TargetFacts
-    engine: EngineFacts
-    lanes: int
-    clock_mhz: float
-    chunk: int
-    limits: tuple[str, ...]
-    program: ProgramFacts
-    calibration: CalibrationFacts | None = None
-    prefill: tuple[Point, ...]
-    decode: tuple[Point, ...]
-    timelines: tuple[Timeline, ...]
-    memory: MemoryFacts
-    buffers: tuple[BufferFacts, ...]
-    resources: ResourceFacts
-    asic: AsicResult | None = None
-    files: tuple[FileFacts, ...]
-    build: BuildFacts
-
-
 def write_report(
     folder: Path,
     card: ModelCard,
@@ -305,18 +101,20 @@ def write_report(
 
     Parameters
     ----------
-    folder : holds the other files of the build, ``schedule.yaml`` among them.
+    folder : holds the other files of the build, ``schedule.yaml`` and ``design.json`` among them.
     card, board, planned : what is built.
     seconds : that the build took so far.
     calibration : of the weights; None if there are none.
     """
     schedule = Schedule.from_yaml((folder / "schedule.yaml").read_text(encoding="utf-8"))
+    design = json.loads((folder / "design.json").read_text(encoding="utf-8"))
     report = make_report(
         card,
         board,
         planned,
         schedule,
         _files(folder),
+        blocks=Blocks.model_validate(design["blocks"]),
         seconds=seconds,
         calibration=calibration,
     )
@@ -330,6 +128,7 @@ def make_report(
     schedule: Schedule,
     files: Sequence[FileFacts] = (),
     *,
+    blocks: Blocks | None = None,
     seconds: float = 0.0,
     calibration: Calibration | None = None,
 ) -> Report:
@@ -340,6 +139,7 @@ def make_report(
     card, board, planned : what is built.
     schedule : what it plays.
     files : what the build consists of.
+    blocks : of the accelerator; None if it was not emitted.
     seconds : that the build took.
     calibration : of the weights; None if there are none.
     """
@@ -395,6 +195,7 @@ def make_report(
             for b in resources.buffers(c, board)
         ),
         resources=_estimated(c, board),
+        blocks=blocks,
         files=tuple(files),
         build=BuildFacts(seconds=round(seconds, 2)),
     )
@@ -419,10 +220,14 @@ def _parameters(card: ModelCard) -> int:
 
 @dataclass(frozen=True)
 class _Played:
-    """A pass as played: cycles of all; of each phase first start and end, and sum over its runs."""
+    """A pass as played: cycles of all; of each phase first start and end, and sum over its runs; its reads.
+
+    The reads are those of a port while the section that repeats runs for the first time.
+    """
 
     cycles: int
     phases: dict[str, tuple[int, int, int]]
+    reads: tuple[Burst, ...]
 
 
 def predict_points(
@@ -447,6 +252,7 @@ class _Speed:
         self._hertz = board.clock_mhz * 1e6
         self._runs = {s.name: s.repeat for s in schedule.sections}
         self._section = max(schedule.sections, key=lambda s: s.repeat)
+        self._inside = [x for x in schedule.phases if x.section == self._section.name]
         self._known: dict[tuple[Pass, int | None], _Played] = {}
         self.lanes = self._machine.multipliers
         self.bytes_per_cycle = float(self._machine.bytes_per_cycle)
@@ -518,19 +324,19 @@ class _Speed:
     def timeline(self, name: str, tokens: int, past: int) -> Timeline:
         """The first run of the section that repeats most."""
         p = Pass(tokens, past, True)
-        inside = [x for x in self._schedule.phases if x.section == self._section.name]
-        times = self._played(p).phases
-        begin = min(times[x.id][0] for x in inside)
+        played = self._played(p)
+        times = played.phases
+        begin, end = self._first_run(times)
         moments = []
-        for phase in inside:
-            start, end, _ = times[phase.id]
-            length = max(end - start, 1)
+        for phase in self._inside:
+            start, stop, _ = times[phase.id]
+            length = max(stop - start, 1)
             least = ideal(self._schedule, self._machine, phase, p)
             moments.append(
                 Moment(
                     phase=phase.id,
                     start=start - begin,
-                    end=end - begin,
+                    end=stop - begin,
                     bound=bound(least, length),  # type: ignore[arg-type]
                     lanes_busy=_round(least.macs / self.lanes / length),
                     bandwidth_used=_round(least.bytes / self.bytes_per_cycle / length),
@@ -541,8 +347,36 @@ class _Speed:
             section=self._section.name,
             tokens=tokens,
             past=past,
-            cycles=max(m.end for m in moments),
+            cycles=end - begin,
             phases=tuple(moments),
+            reads=self._reads(played.reads, begin, end),
+        )
+
+    def _first_run(self, phases: Mapping[str, tuple[int, int, int]]) -> tuple[int, int]:
+        """The cycles in which the section that repeats runs for the first time."""
+        inside = [phases[x.id] for x in self._inside]
+        return min(start for start, _, _ in inside), max(end for _, end, _ in inside)
+
+    def _reads(self, bursts: Sequence[Burst], begin: int, end: int) -> Reads:
+        """Bursts of a port, which stands for all of them, by who asked for them."""
+        edges = np.linspace(begin, end, _BINS + 1)
+        granted = self.bytes_per_cycle / self._config.ports * (edges[1] - edges[0])
+
+        def share(clients: str) -> tuple[float, ...]:
+            mine = [b for b in bursts if b.client in clients]
+            if not mine:
+                return (0.0,) * _BINS
+            times = np.array([[b.first, b.end] for b in mine]).ravel()
+            steps = np.array([[0, b.words] for b in mine]).ravel()
+            words = np.diff(np.interp(edges, times, np.cumsum(steps)))
+            parts = words * self._config.port_bytes / granted
+            return tuple(round(float(part), 4) for part in parts)
+
+        return Reads(
+            bin_cycles=_round(float(edges[1] - edges[0])),
+            weights=share("w"),
+            keys_values=share("kv"),
+            embeddings=share("e"),
         )
 
     def _played(self, p: Pass) -> _Played:
@@ -556,7 +390,8 @@ class _Speed:
         for name, (_, _, cycles) in second.phases.items():
             start, end, before = one.phases[name]
             phases[name] = (start, end, before + (repeat - 1) * (cycles - first.phases[name][2]))
-        return _Played(one.cycles + (repeat - 1) * (second.cycles - first.cycles), phases)
+        cycles = one.cycles + (repeat - 1) * (second.cycles - first.cycles)
+        return _Played(cycles, phases, one.reads)
 
     def _play(self, p: Pass, repeat: int | None) -> _Played:
         """A pass with some layers: a prompt's from a cold start, a token's behind another one."""
@@ -575,7 +410,13 @@ class _Speed:
                 name: (start - timed.start, end - timed.start, count.cycles)
                 for name, start, end, count in timed.phases
             }
-            self._known[p, repeat] = _Played(timed.cycles, phases)
+            begin, end = (timed.start + cycle for cycle in self._first_run(phases))
+            reads = tuple(
+                replace(b, first=b.first - timed.start, end=b.end - timed.start)
+                for b in run.bursts
+                if begin < b.end and b.first < end
+            )
+            self._known[p, repeat] = _Played(timed.cycles, phases, reads)
         return self._known[p, repeat]
 
     def _traffic(self, passes: Sequence[Pass]) -> Traffic:
@@ -779,143 +620,3 @@ def _write(folder: Path, report: Report) -> None:
 def _round(value: float) -> float:
     """Six significant digits: enough, and the same on every machine."""
     return float(f"{value:.6g}")
-
-
-# The page.
-
-
-def render(report: Report) -> str:
-    """The report as one page of HTML that needs nothing else."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        autoescape=jinja2.select_autoescape(("j2",)),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    formats: Mapping[str, Callable[..., str]] = {
-        "whole": lambda value: f"{value:,.0f}",
-        "percent": lambda value: f"{100 * value:.1f} %",
-        "size": _size,
-        "duration": _duration,
-        "rate": lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
-    }
-    environment.filters.update(formats)
-    return environment.get_template("report.html.j2").render(
-        r=report,
-        roofline=_roofline(report),
-        gantts=[(t, _gantt(t)) for t in report.timelines],
-        shares=[_shares(report, p) for p in _shown(report)],
-        meters=_meters(report.resources),
-        regions=_regions(report),
-        best=report.decode[-1],
-        prompt=_shown(report)[0],
-    )
-
-
-def _shown(report: Report) -> tuple[Point, Point]:
-    """A prompt that fills one pass, and a token at the longest context."""
-    full = [p for p in report.prefill if p.passes == 1]
-    return (full or report.prefill)[-1], report.decode[-1]
-
-
-def _roofline(report: Report) -> str:
-    hertz = report.clock_mhz * 1e6
-    dots = [
-        charts.Dot(
-            x=p.macs / p.needed_bytes,
-            y=p.macs * hertz / p.cycles,
-            label=str(p.tokens if css == "prefill" else p.context),
-            css=css,
-            title=f"{name}: {100 * p.roofline_fraction:.1f} % of the roofline, {p.cycles:,} cycles",
-        )
-        for css, points in (("prefill", report.prefill), ("decode", report.decode))
-        for p in points
-        for name in [
-            f"prompt of {p.tokens}" if css == "prefill" else f"one token at context {p.context}"
-        ]
-    ]
-    peak, slope = report.lanes * hertz, report.memory.bytes_per_cycle * hertz
-    return charts.roofline(dots, peak=peak, slope=slope, unit="MAC")
-
-
-def _meters(facts: ResourceFacts) -> str:
-    bars = [
-        charts.Bar(kind.upper(), facts.used[kind], facts.available[kind])
-        for kind in resources.KINDS
-    ]
-    return charts.meters([bar for bar in bars if bar.used or bar.available])
-
-
-def _gantt(timeline: Timeline) -> str:
-    return charts.gantt(
-        [
-            charts.Span(
-                label=m.phase,
-                start=m.start,
-                end=m.end,
-                css=m.bound,
-                upper=m.lanes_busy,
-                lower=m.bandwidth_used,
-                note=f"{m.end - m.start:,}  {m.bound}",
-                title=(
-                    f"{m.phase}: cycles {m.start:,} to {m.end:,}; "
-                    f"lanes {100 * m.lanes_busy:.1f} % busy, "
-                    f"memory {100 * m.bandwidth_used:.1f} %; bound by {m.bound}"
-                ),
-            )
-            for m in timeline.phases
-        ],
-        unit="cycles",
-    )
-
-
-def _shares(report: Report, point: Point) -> dict[str, object]:
-    """The phases of a point and the part of its cycles that each takes."""
-    one = point.tokens == 1
-    return {
-        "title": f"one token at context {point.context}" if one else f"prompt of {point.tokens}",
-        "rows": [(phase, phase.cycles / point.cycles) for phase in point.phases],
-        "point": point,
-    }
-
-
-_REGIONS = {
-    "tokens": "token ids in and out",
-    "weights": "weight stream of the layers",
-    "head": "final norm and language-model head",
-    "wte": "token embeddings",
-    "wpe": "position embeddings, or the angles of positions",
-    "k": "keys",
-    "v": "values",
-}
-
-
-def _regions(report: Report) -> dict[str, object]:
-    regions = report.memory.regions
-    return {
-        "chart": charts.stack(
-            [
-                charts.Part(r.name, r.bytes, f"c{k}", f"{r.name}: {_size(r.bytes)}")
-                for k, r in enumerate(regions)
-            ]
-        ),
-        "rows": [(r, f"c{k}", _REGIONS.get(r.name, "")) for k, r in enumerate(regions)],
-    }
-
-
-def _size(value: float) -> str:
-    """Bytes with a binary prefix."""
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
-        value /= 1024
-    return f"{value:,.2f} GiB"
-
-
-def _duration(seconds: float) -> str:
-    for unit, factor in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
-        if seconds * factor >= 1 or unit == "µs":
-            return f"{seconds * factor:.3g} {unit}"
-    return ""

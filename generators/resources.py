@@ -268,7 +268,7 @@ def estimate(config: CoreConfig, target: TargetCard) -> tuple[Block, ...]:
         for block in ("layer norm", "softmax")
     }
     modules = {
-        "engine": tuple(_names(engine)),
+        "engine": tuple(dict.fromkeys(_names(engine))),
         "operands": ("operand_memory", "weight_decoder"),
         "memory ports": ("striped_memory", "memory_port", "ring_memory", "queue", "burst_cutter"),
         "buffers": ("banked_buffer",),

@@ -1,5 +1,6 @@
 """Emission: a tree of units becomes Verilog files, one module each, every unique one once."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue]
 from amaranth.hdl import ClockDomain, Fragment, Value
 from amaranth.hdl._ir import PortDirection
 
+from generators.blocks import Blocks, read_blocks
 from hw.unit import Collector, TemplateUnit, Unit
 
 __all__ = ["Emission", "emit"]
@@ -26,17 +28,24 @@ class Emission:
     top : name of the top module
     files : module name -> (file name, text)
     counts : module name -> instances in the whole design (the top counts as 1)
+    blocks : the parts of the module that was to be opened, None if there was none
     """
 
     top: str
     files: dict[str, tuple[str, str]]
     counts: dict[str, int]
+    blocks: Blocks | None = None
 
 
-def emit(top: Unit) -> Emission:
+def emit(top: Unit, opened: Unit | None = None) -> Emission:
     """Elaborate each unique unit of the tree below ``top`` once and return its Verilog.
 
     Templates are rendered as they are; Amaranth units go through yosys together, in one run.
+
+    Parameters
+    ----------
+    top : the root of the tree.
+    opened : an Amaranth unit of the tree whose parts and links are asked for.
     """
     collector = Collector()
     collector.add(top)
@@ -58,10 +67,19 @@ def emit(top: Unit) -> Emission:
         with collector.within(unit):
             texts[unit.module_name] = _rtlil(unit)
         waiting.extend(collector.units[child] for child in collector.children[unit.module_name])
-    for name, text in _verilog(texts).items():
+    inside = None if opened is None else opened.module_name
+    verilog, netlist = _verilog(texts, inside)
+    for name, text in verilog.items():
         files[name] = (f"{name}.v", _finished(text, collector.units[name].shared))
+    blocks = None
+    if inside is not None:
+        outputs = {
+            child: {port for port, _, is_input in collector.units[child].ports() if not is_input}
+            for child in collector.children[inside]
+        }
+        blocks = read_blocks(netlist, outputs)
     return Emission(
-        top.module_name, dict(sorted(files.items())), _count(top.module_name, collector)
+        top.module_name, dict(sorted(files.items())), _count(top.module_name, collector), blocks
     )
 
 
@@ -79,10 +97,10 @@ def _rtlil(unit: Unit) -> str:
     return rtlil.convert(fragment, name=unit.module_name, ports=ports, emit_src=False)
 
 
-def _verilog(texts: dict[str, str]) -> dict[str, str]:
-    """Verilog of RTLIL modules, by one run of yosys."""
+def _verilog(texts: dict[str, str], inside: str | None) -> tuple[dict[str, str], dict[str, Any]]:
+    """Verilog of RTLIL modules and the netlist of the module ``inside``, by one run of yosys."""
     if not texts:
-        return {}
+        return {}, {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lines = []
@@ -95,6 +113,8 @@ def _verilog(texts: dict[str, str]) -> dict[str, str]:
                 f"select {module} {module}.*",
                 f"write_verilog -norename -noattr -selected {module}.v",
             ]
+        if inside is not None:
+            lines += [f"select {inside} {inside}.*", "write_json -selected netlist.json"]
         (folder / "emit.ys").write_text("\n".join(lines) + "\n")
         # Its own process: yosys writes to the terminal and ends the process on an error.
         run = subprocess.run(
@@ -105,7 +125,10 @@ def _verilog(texts: dict[str, str]) -> dict[str, str]:
             raise RuntimeError(
                 f"yosys could not write Verilog: {(run.stdout + run.stderr)[-2000:]}"
             )
-        return {module: (folder / f"{module}.v").read_text() for module in texts}
+        netlist = {}
+        if inside is not None:
+            netlist = json.loads((folder / "netlist.json").read_text())["modules"][inside]
+        return {module: (folder / f"{module}.v").read_text() for module in texts}, netlist
 
 
 def _finished(text: str, shared: bool) -> str:

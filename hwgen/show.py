@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from generators.comparison import Row
     from generators.digit_statistics import Tally
     from generators.kernel import KernelPlan
-    from generators.report import Point, Report
+    from generators.report_facts import Point, Report
     from generators.synth import SynthesisResult
     from hwgen.evaluate import DigitStatistics, Quality
     from hwgen.kernels import Deviation

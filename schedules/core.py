@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from schedules.errors import ScheduleError
 from schedules.machine import Machine
-from schedules.port import Port
+from schedules.port import Burst, Port
 from schedules.roles import Role, role
 from schedules.rows import Rows
 from schedules.schedule import Phase, Schedule
@@ -76,11 +76,12 @@ class PassTime:
 
 @dataclass(frozen=True)
 class Run:
-    """A run from start to done: ``cycles`` as the register says, its passes, and counts by phase."""
+    """A run from start to done: ``cycles`` as the register says, its passes, counts by phase, and reads of a port."""
 
     cycles: int
     passes: tuple[PassTime, ...]
     counts: dict[str, PhaseCount]
+    bursts: tuple[Burst, ...]
 
 
 def phase_bytes(machine: Machine, what: Role, shape: Pass) -> int:
@@ -165,7 +166,7 @@ class Core:
             for name, _, _, count in phases:
                 total[name] = total.get(name, PhaseCount()) + count
             began = may = end
-        return Run(may, tuple(timed), total)
+        return Run(may, tuple(timed), total, tuple(self._port.bursts))
 
     def _passes(self, prompt: int, generate: int, position: int) -> Iterator[tuple[Pass, bool]]:
         left, past = prompt, position

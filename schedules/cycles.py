@@ -11,11 +11,23 @@ from functools import lru_cache
 from schedules.core import Core, Pass, PassTime, PhaseCount, Run, phase_bytes
 from schedules.errors import ScheduleError
 from schedules.machine import Machine
+from schedules.port import Burst
 from schedules.roles import role
 from schedules.schedule import Phase, PhaseTime, Prediction, Schedule
 from schedules.sizes import size_value
 
-__all__ = ["Ideal", "Pass", "PassTime", "PhaseCount", "Run", "bound", "ideal", "play", "predict"]
+__all__ = [
+    "Burst",
+    "Ideal",
+    "Pass",
+    "PassTime",
+    "PhaseCount",
+    "Run",
+    "bound",
+    "ideal",
+    "play",
+    "predict",
+]
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,31 @@ from fractions import Fraction
 from schedules.errors import ScheduleError
 from schedules.machine import Machine, ReadClient
 
-__all__ = ["Port"]
+__all__ = ["Burst", "Port"]
 
 NEVER = 1 << 60
 WRITE_GAP = 1
 """Cycles that the memory needs after a written word before it moves another one."""
 
 
+@dataclass(frozen=True)
+class Burst:
+    """Words that a port transfers one after the other, in the cycles from ``first`` up to ``end``.
+
+    ``client`` is the prefetcher that asked: ``w`` weights, ``k`` keys, ``v`` values, ``e`` embeddings.
+    """
+
+    client: str
+    first: int
+    end: int
+    words: int
+
+
 @dataclass
 class _Client:
     """A prefetcher: what it has to read, the room in its buffer, and when its words arrived."""
 
+    name: str
     shape: ReadClient
     words_per_beat: int
     period: int  # words of beats that come and are released together
@@ -98,6 +112,7 @@ class Port:
         per_beat = machine.beat_words
         self._clients = {
             name: _Client(
+                name,
                 shape,
                 1 if name == "e" else per_beat,
                 machine.period_words if name == "w" else per_beat,
@@ -136,6 +151,8 @@ class Port:
         self._fetch: tuple[int, Sequence[tuple[str, Sequence[int], int]]] | None = None
         self.words = 0
         """Words read so far."""
+        self.bursts: list[Burst] = []
+        """What was transferred so far, in the order of time."""
 
     # ---- What happens outside ---------------------------------------------------------------------
 
@@ -297,6 +314,7 @@ class Port:
         self._next += words * period
         client.received += words
         self._spans.append((self._asked, first, words))
+        self.bursts.append(Burst(client.name, first, last + 1, words))
         self._asked += words
         self.words += words
         self._ends.append(last)

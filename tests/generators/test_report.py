@@ -6,13 +6,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from designs import target
 from designs.cards import load_model_card
 from designs.errors import DesignError
 from designs.progress import SilentProgress
 from designs.transformer import transformer_model
-from generators import report
+from generators import blocks, report, report_facts
 from generators.asic_build import AsicModule, AsicResult, Fit, Target
 from generators.comparison import compare
 from generators.design import write_design
@@ -45,7 +46,7 @@ def built(planned: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(built: Path) -> report.Report:
+def found(built: Path) -> report_facts.Report:
     return report.load(built)
 
 
@@ -55,7 +56,7 @@ def schedule(built: Path) -> Schedule:
 
 
 def test_one_program_serves_all_lengths(
-    found: report.Report, built: Path, planned: Plan, schedule: Schedule
+    found: report_facts.Report, built: Path, planned: Plan, schedule: Schedule
 ) -> None:
     """Its steps are in the RTL's program memory; a few hundred bytes, whatever the context."""
     design = json.loads((built / "design.json").read_text())
@@ -67,14 +68,14 @@ def test_one_program_serves_all_lengths(
 
 
 class TestPoints:
-    def test_lengths_end_with_the_context(self, found: report.Report) -> None:
+    def test_lengths_end_with_the_context(self, found: report_facts.Report) -> None:
         assert [p.tokens for p in found.prefill] == [16, 32, 64, 128, 256]
         assert [p.context for p in found.decode] == [16, 32, 64, 128, 256]
         assert [p.passes for p in found.prefill] == [1, 1, 1, 1, 2]
 
     @pytest.mark.parametrize("tokens", [16, 128])
     def test_prompt_is_what_the_cycle_model_plays_with_all_layers(
-        self, found: report.Report, schedule: Schedule, planned: Plan, tokens: int
+        self, found: report_facts.Report, schedule: Schedule, planned: Plan, tokens: int
     ) -> None:
         run = play(schedule, measure(planned.config, BOARD), prompt=tokens, generate=1)
         point = next(p for p in found.prefill if p.tokens == tokens)
@@ -84,7 +85,7 @@ class TestPoints:
         }
 
     def test_token_is_what_the_cycle_model_predicts(
-        self, found: report.Report, schedule: Schedule, planned: Plan
+        self, found: report_facts.Report, schedule: Schedule, planned: Plan
     ) -> None:
         wanted = predict(schedule, measure(planned.config, BOARD), Pass(1, 127, True))
         point = next(p for p in found.decode if p.context == 128)
@@ -92,7 +93,7 @@ class TestPoints:
         assert point.lanes_busy == pytest.approx(wanted.lane_use, abs=1e-4)
         assert [p.bound for p in point.phases] == [p.bound for p in wanted.phases]
 
-    def test_bytes_read_are_those_of_the_phases(self, found: report.Report) -> None:
+    def test_bytes_read_are_those_of_the_phases(self, found: report_facts.Report) -> None:
         for point in (*found.prefill, *found.decode):
             traffic = point.traffic
             assert traffic.total - traffic.written == sum(p.bytes for p in point.phases)
@@ -100,7 +101,7 @@ class TestPoints:
                 (traffic.weights, traffic.keys_values, traffic.embeddings, traffic.written)
             )
 
-    def test_nothing_beats_the_ideal(self, found: report.Report) -> None:
+    def test_nothing_beats_the_ideal(self, found: report_facts.Report) -> None:
         for point in (*found.prefill, *found.decode):
             assert 0 < point.roofline_fraction <= 1
             assert 0 < point.lanes_busy <= point.roofline_fraction
@@ -108,15 +109,35 @@ class TestPoints:
             assert point.needed_bytes <= point.traffic.total
             assert sum(p.macs for p in point.phases) == point.macs
 
-    def test_decoding_is_bound_by_memory(self, found: report.Report) -> None:
+    def test_decoding_is_bound_by_memory(self, found: report_facts.Report) -> None:
         assert {p.bound for p in found.decode} == {"memory"}
 
-    def test_timelines_are_one_layer(self, found: report.Report) -> None:
+    def test_timelines_are_one_layer(self, found: report_facts.Report) -> None:
         for line in found.timelines:
             assert line.section == "layer"
             assert line.phases[0].start == 0
             assert all(a.end <= b.start for a, b in zip(line.phases, line.phases[1:], strict=False))
             assert line.cycles == line.phases[-1].end
+
+    def test_reads_in_time_are_bytes_of_the_layer(
+        self, found: report_facts.Report, planned: Plan
+    ) -> None:
+        """What crosses the ports in a layer is what its phases take, but for what the rings hold."""
+        c = planned.config
+        held = c.ports * c.port_bytes * sum(shape.words for _, shape in measure(c, BOARD).clients)
+        for line in found.timelines:
+            per_bin = found.memory.bytes_per_cycle * line.reads.bin_cycles
+            crossed = {k: per_bin * sum(getattr(line.reads, k)) for k in ("weights", "keys_values")}
+            phases = [
+                p for p in found.decode[-1].phases if p.name in {m.phase for m in line.phases}
+            ]
+            layer = c.stream_stripes(c.layers) * c.stripe_bytes / c.layers
+            assert crossed["weights"] == pytest.approx(layer, abs=held)
+            attention = next(p for p in phases if p.name == "attention")
+            if line.name == "decode":
+                assert crossed["keys_values"] == pytest.approx(attention.bytes / c.layers, rel=0.02)
+            parts = (line.reads.weights, line.reads.keys_values, line.reads.embeddings)
+            assert max(map(sum, zip(*parts, strict=True))) <= 1 + 1e-3
 
 
 class TestFile:
@@ -124,8 +145,8 @@ class TestFile:
         text = DOCUMENT.read_text(encoding="utf-8")
         models = [
             value
-            for value in vars(report).values()
-            if isinstance(value, type) and issubclass(value, report._Value)
+            for value in (*vars(report_facts).values(), *vars(blocks).values())
+            if isinstance(value, type) and issubclass(value, BaseModel)
         ]
         for model in models:
             for name in model.model_fields:
@@ -144,7 +165,25 @@ class TestFile:
         assert other.pop("build") == {"seconds": 987.6}
         assert one == other
 
-    def test_memory_map_covers_the_memory(self, found: report.Report) -> None:
+    def test_blocks_are_those_of_the_rtl(
+        self, found: report_facts.Report, built: Path, planned: Plan
+    ) -> None:
+        """A tile of weights and of activations reach the engine; modules are files; rows of sums leave it."""
+        assert found.blocks is not None
+        c, links = planned.config, {(k.source, k.sink): k.bits for k in found.blocks.links}
+        assert links["memory", "engine"] == 8 * c.lanes * c.lanes
+        assert links["activations", "engine"] == 8 * c.lanes * c.tokens
+        assert links["residual", "drain"] == 16 * c.lanes
+        names = [part.name for part in found.blocks.parts]
+        assert [n for n in names if n.startswith("m_axi")] == [
+            f"m_axi_g{p:02d}" for p in range(c.ports)
+        ]
+        design = json.loads((built / "design.json").read_text())
+        modules = {module["name"] for module in design["modules"]}
+        assert {part.module for part in found.blocks.parts} - {None} <= modules
+        assert not any("probe" in name for name in names)
+
+    def test_memory_map_covers_the_memory(self, found: report_facts.Report) -> None:
         memory = found.memory
         assert sum(r.bytes for r in memory.regions) == memory.total_bytes <= memory.available_bytes
         assert memory.weight_bytes <= memory.weight_stream_bytes
@@ -196,7 +235,7 @@ def page(built: Path) -> Page:
 
 
 class TestComparison:
-    def test_with_itself_every_ratio_is_one(self, found: report.Report) -> None:
+    def test_with_itself_every_ratio_is_one(self, found: report_facts.Report) -> None:
         rows = compare(found, found)
         names = [(row.name, row.unit) for row in rows]
         assert len(set(names)) == len(names)
@@ -204,7 +243,7 @@ class TestComparison:
         assert {row.ratio for row in rows} == {1.0, None}
         assert all(row.one == row.two == 0 for row in rows if row.ratio is None)
 
-    def test_another_engine(self, found: report.Report) -> None:
+    def test_another_engine(self, found: report_facts.Report) -> None:
         """The figures are those of the reports, and lengths that only one has are left out."""
         other = plan(CARD, BOARD, parse_engine("tree:mac:1x8x8"))
         schedule = sequential(
@@ -221,7 +260,7 @@ class TestComparison:
         assert (products.one, products.two) == (found.lanes, 64)
         assert rows["DSP", ""].two == less.resources.used["dsp"]
 
-    def test_a_resource_of_one_target_only(self, found: report.Report) -> None:
+    def test_a_resource_of_one_target_only(self, found: report_facts.Report) -> None:
         used = {k: v for k, v in found.resources.used.items() if k != "dsp"}
         poor = found.resources.model_copy(update={"used": used})
         rows = compare(found, found.model_copy(update={"resources": poor}))
@@ -240,8 +279,9 @@ class TestComparison:
 class TestPage:
     def test_is_well_formed_with_its_drawings(self, page: Page) -> None:
         assert page.open == []
-        assert page.tags.count("svg") == 5  # roofline, two schedules, resources, memory
-        assert "script" not in page.tags
+        # blocks, roofline, two schedules with a view each, resources, memory
+        assert page.tags.count("svg") == 8
+        assert page.tags.count("script") == 1
 
     def test_needs_nothing_else(self, built: Path, page: Page) -> None:
         text = (built / "report.html").read_text(encoding="utf-8")
