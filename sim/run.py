@@ -24,7 +24,7 @@ from sim.golden import transformer
 from sim.model import Speed, compile_model
 from sim.runner import Event, Job, Outcome, execute
 
-__all__ = ["SimResult", "WriteImage", "generate", "run_layers"]
+__all__ = ["SimResult", "WriteImage", "check_tokens", "generate", "run_layers"]
 
 WriteImage = Callable[[QuantModel, MemoryMap, Path, int, Progress], None]
 """Writes a memory image: ``generators.image.write_image``."""
@@ -162,7 +162,7 @@ def run_layers(
         chosen = draw.integers(0, built.map.vocabulary, tokens).tolist()
     else:
         chosen = list(tokens)
-    ids = _check_ids(built, chosen, generate, past)
+    ids = check_tokens(built, chosen, generate, past)
     cache = transformer.KVCache(model, layers)
     for half in (cache.k, cache.v):
         half[:, :past] = draw.integers(-127, 128, half[:, :past].shape, np.int8)
@@ -182,10 +182,17 @@ def _check_prompt(built: Built, prompt: str | Sequence[int], tokens: int) -> lis
     """The prompt as ids that fit."""
     if isinstance(prompt, str):
         prompt = encode_prompt(built.card, prompt, built.folder)
-    return _check_ids(built, list(prompt), tokens, 0)
+    return check_tokens(built, list(prompt), tokens, 0)
 
 
-def _check_ids(built: Built, tokens: Sequence[int], generate: int, past: int) -> list[int]:
+def check_tokens(built: Built, tokens: Sequence[int], generate: int, past: int) -> list[int]:
+    """The ids of a prompt that fits behind ``past`` tokens, with ``generate`` more.
+
+    Raises
+    ------
+    DesignError
+        If it is empty, too long, or not in the vocabulary.
+    """
     ids, context = [int(token) for token in tokens], built.map.context
     if not ids:
         raise DesignError("the prompt is empty; give at least one token")
