@@ -15,6 +15,7 @@ from generators import manifest
 from generators.files import check_out, new_folder
 from generators.verilog import Emission, emit
 from hw.arrays import Engine, accumulator_bits, make_engine, parse_engine
+from hw.arrays.chain import ChainArray
 
 __all__ = ["FACTS", "LONGEST", "EngineRequest", "load_engine", "write_engine"]
 
@@ -31,12 +32,13 @@ class EngineRequest:
 
     Attributes
     ----------
-    spec : ``array:pe[.encoding]:TxRxO``
+    spec : ``array:pe[.encoding][:N:M]:TxRxO``
     x_bits, w_bits : widths of activations and weights
     k : the longest reduction that the accumulators hold exactly; None: `LONGEST`, unless `acc_bits` is given
     acc_bits : their width; None: what k needs
     adder, group : of the carry-save elements, see `hw.arrays.engine.Engine`; None: the default
     dsp : what ``dsp_packed`` is made of, see there; None: the default
+    share, accumulate, split, adjusted : of chains, see `hw.arrays.chain.ChainArray`; None: the default
     """
 
     spec: str
@@ -47,6 +49,14 @@ class EngineRequest:
     adder: str | None = None
     group: int | None = None
     dsp: str | None = None
+    share: int | None = None
+    accumulate: str | None = None
+    split: int | None = None
+    adjusted: bool | None = None
+
+
+OF_ALL = ("adder", "group", "dsp")
+OF_CHAINS = ("share", "accumulate", "split", "adjusted")
 
 
 def write_engine(request: EngineRequest, out: Path) -> dict[str, Any]:
@@ -107,9 +117,13 @@ def _engine(request: EngineRequest) -> Engine:
         raise ValueError(f"k must be at least 1, not {k!r}")
     options: dict[str, Any] = {
         name: value
-        for name in ("adder", "group", "dsp")
+        for name in (*OF_ALL, *OF_CHAINS)
         if (value := getattr(request, name)) is not None
     }
+    if spec.array != ChainArray.array and (
+        wrong := [name for name in OF_CHAINS if name in options]
+    ):
+        raise ValueError(f"--{wrong[0]} is of {ChainArray.array}:dsp_packed, not of {spec.array}")
     needed = accumulator_bits(max(k, spec.reduce), max(request.x_bits, 1), max(request.w_bits, 1))
     if request.acc_bits is not None and request.k is not None and request.acc_bits < needed:
         raise ValueError(f"acc_bits must be at least {needed} for k={k}, not {request.acc_bits!r}")
@@ -121,7 +135,16 @@ def _engine(request: EngineRequest) -> Engine:
 
 
 def _facts(engine: Engine, request: EngineRequest, emission: Emission) -> dict[str, Any]:
-    longest = 1 << (engine.acc_bits + 1 - engine.x_bits - engine.w_bits)
+    longest = (1 << (engine.acc_bits + 1 - engine.x_bits - engine.w_bits)) - 1
+    chain: dict[str, Any] = {}
+    if isinstance(engine, ChainArray):
+        chain = {"chain": {name: getattr(engine, name) for name in ("n", "m", "taps", *OF_CHAINS)}}
+        chain["chain"]["longest_beats"] = engine.longest
+        chain["chain"]["outputs"] = {
+            cuts: [engine.place(output, cuts) for output in range(engine.outputs * cuts)]
+            for cuts in (1, 2, 4)
+            if cuts <= engine.split
+        }
     return {
         "version": 1,
         "engine": request.spec,
@@ -130,7 +153,8 @@ def _facts(engine: Engine, request: EngineRequest, emission: Emission) -> dict[s
         "x_bits": engine.x_bits,
         "w_bits": engine.w_bits,
         "acc_bits": engine.acc_bits,
-        "longest_k": longest - 1,
+        "longest_k": longest,
+        **chain,
         "encoding": engine.encoding,
         "macs": engine.macs,
         "latency": engine.latency,

@@ -605,7 +605,10 @@ def digits(
 def engine(
     spec: Annotated[
         str,
-        typer.Argument(metavar="ENGINE", help="array:pe[.encoding]:TxRxO, e.g. cube:opt1:4x8x4"),
+        typer.Argument(
+            metavar="ENGINE",
+            help="array:pe[.encoding][:N:M]:TxRxO, e.g. cube:opt1:4x8x4, chain:dsp_packed:2:4:1x64x64",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     x_bits: Annotated[int, typer.Option(help="Bits of an activation, 2 to 16.")] = 8,
@@ -623,13 +626,29 @@ def engine(
         str | None,
         typer.Option(metavar="dsp48e2|generic", help="What dsp_packed is made of: slices, or *."),
     ] = None,
+    share: Annotated[
+        int | None, typer.Option(help="Of chains: outputs that keep the same positions, 1 or 2.")
+    ] = None,
+    accumulate: Annotated[
+        str | None,
+        typer.Option(metavar="lut|dsp", help="Of chains: where sums grow from beat to beat."),
+    ] = None,
+    split: Annotated[
+        int | None,
+        typer.Option(help="Of chains: parts, 1, 2 or 4, into which a tile may cut them."),
+    ] = None,
+    adjusted: Annotated[
+        bool | None,
+        typer.Option("--adjusted", help="Of chains: weights of pairs come packed, see docs."),
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the RTL of an array of multipliers alone, in any width, and engine.json that describes it."""
     from generators.engine import EngineRequest, write_engine
 
-    request = EngineRequest(spec, x_bits, w_bits, k, acc_bits, adder, group, dsp)
+    chain = {"share": share, "accumulate": accumulate, "split": split, "adjusted": adjusted}
+    request = EngineRequest(spec, x_bits, w_bits, k, acc_bits, adder, group, dsp, **chain)
     show_engine(console, out, write_engine(request, out))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from hw.arrays import make_engine
+from hw.arrays.chain import ChainArray
 from hwgen import cli
 from sim import verilator
 
@@ -49,6 +51,34 @@ class TestWrites:
         assert ("DSP48E2 #(" in text) == (dsp == "dsp48e2")
         assert facts["resources"]["dsp"] == (16 if dsp == "dsp48e2" else 32)
 
+    def test_chains_that_a_tile_may_cut(self, tmp_path: Path) -> None:
+        """Slices that accumulate, cut by OPMODE, weights packed offline: the class's parameters reach the RTL."""
+        facts = written(
+            tmp_path / "e", "chain:dsp_packed:4:8:1x16x4", "--w-bits", "4", "--accumulate", "dsp", "--split", "4",
+            "--adjusted",
+        )  # fmt: skip
+        engine = make_engine(
+            "chain", "dsp_packed", "4:8", tokens=1, reduce=16, outputs=4, w_bits=4, acc_bits=facts["acc_bits"],
+            accumulate="dsp", split=4, adjusted=True,
+        )  # fmt: skip
+        assert isinstance(engine, ChainArray)
+        assert facts["top"] == engine.module_name and facts["input"]["split"]["bits"] == 2
+        assert facts["output"]["acc"]["bits"] == 16 * facts["acc_bits"]
+        chain = facts["chain"]
+        assert (chain["taps"], chain["longest_beats"]) == (8, engine.longest)
+        # Every output of a tile has an accumulator of its own, the last part's the lowest ones.
+        assert chain["outputs"]["1"] == [0, 1, 2, 3]
+        assert sorted(chain["outputs"]["4"]) == list(range(16)) and chain["outputs"]["4"][0] == 12
+
+    @pytest.mark.parametrize(("share", "positions"), [("1", 4), ("2", 2)])
+    def test_chains_whose_outputs_share_positions(
+        self, share: str, positions: int, tmp_path: Path
+    ) -> None:
+        facts = written(
+            tmp_path / "e", "chain:dsp_packed:2:4:2x16x4", "--share", share, "--dsp", "generic"
+        )
+        assert facts["input"]["index"]["bits"] == positions * 8 * 2
+
     def test_the_same_again(self, tmp_path: Path) -> None:
         for name in ("one", "two"):
             written(tmp_path / name, "column:opt4e:2x4x2")
@@ -79,6 +109,9 @@ class TestWrites:
         (["tree:opt1:1x4x4", "--group", "0"], "group must be at least 1, not 0"),
         (["tree:dsp_packed:1x4x4", "--dsp", "dsp48"], "dsp must be one of dsp48e2, generic, not 'dsp48'"),
         (["tree:dsp_packed:1x4x4", "--x-bits", "16"], "two products of 8 by 16 bits do not share a DSP48E2"),
+        (["tree:dsp_packed:1x4x4", "--split", "2"], "--split is of chain:dsp_packed, not of tree"),
+        (["chain:dsp_packed:2:4:1x16x4", "--split", "2"], "split must be 1, or 2 or 4 .* with accumulate dsp"),
+        (["chain:dsp_packed:2:4:1x16x4", "--share", "3"], "1 or 2 outputs share their positions, not 3"),
         (["chain:dsp_packed:5:4:1x8x8"], "keeps 5 of 4 weights: N must be at most M"),
         (["chain:dsp_packed:2:4:1x10x8"], "sparsity 2:4: reduce must be a multiple of 4, not 10"),
     ],
