@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FILE", "alteration", "fingerprint", "is_ours", "unchanged", "write"]
+__all__ = ["FILE", "alteration", "fingerprint", "is_ours", "made_from", "unchanged", "write"]
 
 FILE = "manifest.json"
 VOLATILE = ("report.json",)
@@ -64,6 +64,12 @@ def unchanged(folder: Path, key: Mapping[str, Any]) -> bool:
         (folder / name).is_file() and size in (None, (folder / name).stat().st_size)
         for name, size in manifest.get("outputs", {}).items()
     )
+
+
+def made_from(folder: Path, files: Mapping[str, Path]) -> bool:
+    """Whether each of these files is one that a finished folder was made from, unchanged since."""
+    known = _read(folder).get("fingerprint", {}).get("files", {})
+    return bool(files) and all(known.get(name) == _of_file(path) for name, path in files.items())
 
 
 def alteration(folder: Path, within: str = "rtl") -> str | None:

@@ -28,6 +28,7 @@ from generators.machine import measure
 from generators.plan import Plan
 from generators.report_facts import (
     VERSION,
+    AccuracyFacts,
     BlockFacts,
     BufferFacts,
     BuildFacts,
@@ -57,6 +58,7 @@ from schedules.cycles import Burst, Pass, bound, ideal, play
 from schedules.schedule import Schedule
 
 __all__ = [
+    "apply_accuracy",
     "apply_asic",
     "apply_synthesis",
     "load",
@@ -575,6 +577,18 @@ def apply_asic(folder: Path, result: AsicResult) -> None:
     """
     report = load(folder)
     _write(folder, report.model_copy(update={"asic": result, "files": _files(folder)}))
+
+
+def apply_accuracy(folder: Path, facts: AccuracyFacts) -> None:
+    """Put what a build's integers cost against the float model into its report.
+
+    Raises
+    ------
+    DesignError
+        If the folder has no report that this version reads.
+    """
+    report = load(folder)
+    _write(folder, report.model_copy(update={"accuracy": facts}))
 
 
 def load(folder: Path) -> Report:

@@ -210,6 +210,17 @@ class CalibrationFacts(_Value):
     tokens: int
 
 
+class AccuracyFacts(_Value):
+    """What quantising costs over a text: the float model beside the integers that the hardware computes."""
+
+    text: str
+    tokens: int
+    float_perplexity: float
+    perplexity: float
+    float_bits: float
+    bits: float
+
+
 class FileFacts(_Value):
     """A file of the build."""
 
@@ -236,6 +247,7 @@ class Report(_Value):
     limits: tuple[str, ...]
     program: ProgramFacts
     calibration: CalibrationFacts | None = None
+    accuracy: AccuracyFacts | None = None
     prefill: tuple[Point, ...]
     decode: tuple[Point, ...]
     timelines: tuple[Timeline, ...]

@@ -520,7 +520,9 @@ def _token_ids(text: str) -> list[int]:
 
 @app.command()
 def perplexity(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `hwgen list models`.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|OUT", help="A name of `hwgen list models`, or a build.")
+    ],
     weights_from: Annotated[
         Path | None, typer.Option(help="Hugging Face folder instead of the weights that ship.")
     ] = None,
@@ -537,10 +539,22 @@ def perplexity(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare the quantised model, and a compressed one, with the float one on a held-out text."""
+    """Compare the quantised model, and a compressed one, with the float one on a held-out text.
+
+    Of a build, its own integers are measured, and its report shows them beside the float model's.
+    """
+    from generators.manifest import is_ours
+    from hwgen.evaluate import build_accuracy
     from hwgen.evaluate import perplexity as run
 
     asked = _compression(weights, group, sparsity, share, method, tensors, budget)
+    if is_ours(Path(model)):
+        if asked is not None:
+            raise DesignError(f"{model} is a build: its weights are as they are, without --weights")
+        show_perplexity(
+            console, build_accuracy(Path(model), console, weights_from=weights_from, text=text)
+        )
+        return
     found = run(
         model, console, weights_from=weights_from, text=text, compression=asked, budget=budget
     )

@@ -114,6 +114,80 @@ def perplexity(
     return found
 
 
+def build_accuracy(
+    out: Path, progress: Progress, *, weights_from: Path | None = None, text: Path | None = None
+) -> list[Quality]:
+    """Measure the integers of a build, and the float model they came from, over a text; the report says both.
+
+    Parameters
+    ----------
+    out : Path
+        A folder that ``hwgen build`` wrote, with weights.
+    progress : Progress
+        Where steps are reported.
+    weights_from : Path, optional
+        The Hugging Face folder that it was built from, if that was not the model's own.
+    text : Path, optional
+        A text file; the committed held-out text if left out.
+
+    Raises
+    ------
+    DesignError
+        If the folder is no build, or has no weights or no tokenizer; the float weights are not those that
+        it was built from; the text is faulty.
+    """
+    from designs import quantised
+    from designs.checkpoint import Checkpoint
+    from generators import manifest
+    from generators.compress import Compression, matrices, stored_bytes
+    from generators.report import apply_accuracy
+    from generators.report_facts import AccuracyFacts
+    from generators.synth import refresh_manifest
+    from sim.built import load
+    from sim.perplexity import compare_perplexity
+
+    built = load(out)
+    if built.quantised is None:
+        raise DesignError(f"{out} was built without weights, so it has no accuracy")
+    card = built.card
+    folder = _weights(card.name, weights_from or card.checkpoint_folder)
+    if not manifest.made_from(out, {p.name: p for p in folder.glob("*.safetensors")}):
+        raise DesignError(
+            f"{out} was not built from the weights in {folder}; name those by --weights-from"
+        )
+    tokenizer = tokenizer_for(card, folder)
+    if tokenizer is None:
+        raise DesignError(f"model {card.name} comes without a tokenizer, so it cannot read a text")
+    path = text or HELD_OUT
+    tokens = _tokens(tokenizer, path)
+    model = quantised.load(built.quantised)
+    with progress.step("evaluate", f"{len(tokens):,} tokens"):
+        both = compare_perplexity(
+            model, Checkpoint.open(folder).weights(card), card, tokens, progress=progress.advance
+        )
+    facts = AccuracyFacts(
+        text=path.name,
+        tokens=both.golden.tokens,
+        float_perplexity=_six(both.reference.perplexity),
+        perplexity=_six(both.golden.perplexity),
+        float_bits=_six(both.reference.bits),
+        bits=_six(both.golden.bits),
+    )
+    apply_accuracy(out, facts)
+    refresh_manifest(out, ["report.json", "report.html"])
+    stored = Compression.from_dict(built.compression)
+    count = sum(part.weight.size for _, part in matrices(model))
+    return [
+        Quality("float", both.reference, 4.0 * count),
+        Quality(stored.formats(), both.golden, stored_bytes(model, stored.stream)),
+    ]
+
+
+def _six(value: float) -> float:
+    """Six significant digits."""
+    return float(f"{value:.6g}")
+
+
 def _tokens(tokenizer: Tokenizer, path: Path) -> Sequence[int]:
     try:
         return tokenizer.encode(path.read_text(encoding="utf-8"))
