@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from designs.cards import ModelCard
 from designs.errors import DesignError
 from designs.memory_map import MemoryMap
 
-__all__ = ["Built", "MemoryTiming", "load", "rtl_files"]
+__all__ = ["Built", "MemoryTiming", "Simulated", "base_address", "load", "rtl_files"]
 
 PORT_BASE, PORT_STEP = 0x40_0000_0000, 0x1_0000_0000
 """Where each port's memory begins: high and far apart, to find out a hard-wired address."""
@@ -34,6 +34,32 @@ class MemoryTiming:
     bytes_per_cycle: Fraction
     outstanding: int = 32
     stall_percent: int = 0
+
+
+class Simulated(Protocol):
+    """What compiling and running a simulator must know of a build."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def top(self) -> str: ...
+    @property
+    def timing(self) -> MemoryTiming: ...
+    @property
+    def registers(self) -> dict[str, int]: ...
+    @property
+    def rtl(self) -> list[Path]: ...
+    @property
+    def ports(self) -> int: ...
+    @property
+    def port_bytes(self) -> int: ...
+    @property
+    def stripes(self) -> int: ...
+
+
+def base_address(port: int) -> int:
+    """Address at which a port's memory begins in simulation."""
+    return PORT_BASE + port * PORT_STEP
 
 
 @dataclass(frozen=True)
@@ -73,6 +99,21 @@ class Built:
         return rtl_files(self.folder)
 
     @property
+    def ports(self) -> int:
+        """Memory ports."""
+        return self.map.ports
+
+    @property
+    def port_bytes(self) -> int:
+        """Bytes of a word of a port."""
+        return self.map.port_bytes
+
+    @property
+    def stripes(self) -> int:
+        """Words that each port's memory has."""
+        return self.map.total_stripes
+
+    @property
     def is_small(self) -> bool:
         """Whether comparing every tensor costs next to nothing."""
         return self.map.layers * self.map.width <= 4096
@@ -91,7 +132,7 @@ class Built:
 
     def base(self, port: int) -> int:
         """Address at which a port's memory begins in simulation."""
-        return PORT_BASE + port * PORT_STEP
+        return base_address(port)
 
 
 def rtl_files(folder: Path) -> list[Path]:

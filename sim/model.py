@@ -23,7 +23,7 @@ from designs.cache import cache_folder, digest
 from designs.progress import Progress, SilentProgress
 from hw.templates import environment
 from sim import verilator
-from sim.built import Built, load
+from sim.built import Simulated, load
 from sim.compiler import find_compiler
 from sim.errors import ToolError
 from sim.processes import Command, run_all
@@ -63,7 +63,7 @@ _VERILATE = (
 
 
 def compile_model(
-    out: Path,
+    out: Path | Simulated,
     *,
     waves: bool = False,
     speed: Speed = "fast-run",
@@ -74,7 +74,7 @@ def compile_model(
 
     Parameters
     ----------
-    out : the build's folder.
+    out : the build's folder, or what it holds.
     waves : whether it can write waveforms; slower.
     speed : ``"fast-build"`` compiles in about half the time, ``"fast-run"`` runs faster.
     probes : whether it can log every tensor.
@@ -92,7 +92,7 @@ def compile_model(
     ToolError
         If a tool is missing or fails.
     """
-    built = load(out)
+    built = load(out) if isinstance(out, Path) else out
     main = _main(built, _probe_widths(built.rtl) if probes else [])
     design = _Design(built.folder, built.top, built.rtl, main)
     return _program(design, waves, speed, probes, progress or SilentProgress())
@@ -257,14 +257,14 @@ def _probe_widths(sources: Sequence[Path]) -> list[int]:
     return sorted({int(width) for width in widths})
 
 
-def _main(built: Built, widths: list[int]) -> str:
+def _main(built: Simulated, widths: list[int]) -> str:
     return (
         environment(_CPP)
         .get_template("main.cpp.j2")
         .render(
-            ports=built.map.ports,
-            port_bytes=built.map.port_bytes,
-            port_names=[f"m_axi_g{port:02d}" for port in range(built.map.ports)],
+            ports=built.ports,
+            port_bytes=built.port_bytes,
+            port_names=[f"m_axi_g{port:02d}" for port in range(built.ports)],
             probe_widths=widths,
         )
     )

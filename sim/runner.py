@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sim.built import Built
+from sim.built import Simulated, base_address
 from sim.errors import SimulationError, ToolError
 from sim.processes import started
 
@@ -41,7 +41,7 @@ class Job:
     idle_limit : cycles without a transfer after which it hangs.
     """
 
-    built: Built
+    built: Simulated
     image: Path | None = None
     pokes: Sequence[tuple[int, Path]] = ()
     dumps: Sequence[tuple[int, int, Path]] = ()
@@ -61,10 +61,9 @@ class Job:
     def text(self) -> str:
         """The job file."""
         built, timing = self.built, self.built.timing
-        memory_map = built.map
         share = timing.bytes_per_cycle
         lines: list[object] = [
-            f"stripes {_whole_pages(memory_map.total_stripes, memory_map.port_bytes)}",
+            f"stripes {_whole_pages(built.stripes, built.port_bytes)}",
             f"fill {self.fill}",
             f"latency {timing.latency_cycles}",
             f"bandwidth {share.numerator} {share.denominator}",
@@ -76,8 +75,8 @@ class Job:
             f"poll {self.poll}",
             f"idle_limit {self.idle_limit}",
         ]
-        for port in range(memory_map.ports):
-            base = built.base(port)
+        for port in range(built.ports):
+            base = base_address(port)
             at = built.registers.get(f"memory_{port}", 0x80 + 12 * port)
             lines.append(f"base {base}")
             lines += [f"write {at} {base & 0xFFFFFFFF}", f"write {at + 4} {base >> 32}"]
