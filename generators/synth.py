@@ -431,6 +431,8 @@ def synthesise(out: Path, progress: Progress, limit: float = 900) -> SynthesisRe
     """
     yosys.require()
     design = load_json(out / "design.json")
+    if design.get("kind") == "kernel":
+        raise DesignError(f"{out} is a kernel: synth counts resources of models only")
     card = TargetCard.model_validate(design["target"])
     modules = modules_of(out, design)
     logs = out / "synth"

@@ -34,6 +34,7 @@ from hwgen.show import (
     show_engine,
     show_facts,
     show_grade,
+    show_kernel,
     show_perplexity,
     show_plan,
     show_report,
@@ -320,7 +321,7 @@ def build(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A name of `hwgen list models`, or a HF folder; with --backend hls a GRAPH of `hwgen schedule`.",
+            help="A name of `hwgen list models`, a HF folder, or a GRAPH of `hwgen schedule`.",
         ),
     ],
     target: Annotated[
@@ -348,13 +349,16 @@ def build(
     backend: Annotated[str, typer.Option(help="verilog, or hls: C++ of a kernel.")] = "verilog",
     style: Annotated[str, typer.Option(help="Of --backend hls: vitis or tapa.")] = "vitis",
     policy: Annotated[
-        str, typer.Option("--policy", "-p", help="Of --backend hls: see `hwgen schedule`.")
-    ] = "optimal",
-    plan: Annotated[
-        Path | None, typer.Option(help="Of --backend hls: this plan.yaml instead.")
+        str | None,
+        typer.Option(
+            "--policy",
+            "-p",
+            help="Of a GRAPH: see `hwgen schedule`.  [default: sequential; with --backend hls optimal]",
+        ),
     ] = None,
+    plan: Annotated[Path | None, typer.Option(help="Of a GRAPH: this plan.yaml instead.")] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.01, help="Of --backend hls: search for a plan so long.")
+        float, typer.Option(min=0.01, help="Of a GRAPH: search for a plan so long.")
     ] = 30.0,
     lanes: Lanes = None,
     grow: Grow = None,
@@ -368,15 +372,21 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Write the accelerator of a model for a target: RTL, schedule, testbench, report."""
+    options = MachineOptions(target, lanes, grow, cores, spad_bytes, bytes_per_cycle)
     if backend == "hls":
-        options = MachineOptions(target, lanes, grow, cores, spad_bytes, bytes_per_cycle)
         _build_hls(
-            model, out, options, weights_from, style=style, policy=policy, plan=plan, effort=(seconds, seed),
-            dtype=_dtype(dtype), dims=dim or (),
+            model, out, options, weights_from, style=style, policy=policy or "optimal", plan=plan,
+            effort=(seconds, seed), dtype=_dtype(dtype), dims=dim or (),
         )  # fmt: skip
         return
     if backend != "verilog":
         raise DesignError(catalogue.unknown("backend", backend, ["verilog", "hls"]))
+    if _is_graph(model):
+        _build_kernel(
+            model, out, options, weights_from, policy=policy or "sequential", plan=plan, effort=(seconds, seed),
+            dtype=_dtype(dtype), dims=dim or (),
+        )  # fmt: skip
+        return
     if target is None:
         raise DesignError("Missing option '--target' (hwgen list targets)")
     from generators.build import BuildRequest
@@ -405,6 +415,40 @@ def build(
         for warning in result.warnings:
             console.warn(warning)
     console.say(result.summary)
+
+
+def _is_graph(name: str) -> bool:
+    from designs.graph import list_graphs
+
+    return name.endswith((".yaml", ".yml", ".onnx")) or "@" in name or name in list_graphs()
+
+
+def _build_kernel(
+    graph: str, out: Path | None, options: MachineOptions, weights_from: Path | None, *, policy: str,
+    plan: Path | None, effort: tuple[float, int], dtype: Literal["i8", "i16"] | None, dims: Iterable[str],
+) -> None:  # fmt: skip
+    from hwgen import kernels
+    from hwgen.graphs import open_graph
+    from schedules.optimal.solve import Effort
+
+    card, parameters = open_graph(graph, options, dtype=dtype, dims=dims)
+    if weights_from is not None:
+        parameters = kernels.load_parameters(weights_from)
+    built = kernels.build(
+        card,
+        parameters,
+        out or Path("build") / card.name,
+        policy,
+        plan,
+        Effort(*effort),
+        effort[1],
+        console,
+    )
+    kept, given = built.lowered.shape.scratchpad_bytes, card.machine.spad_bytes
+    console.say(
+        f"built {built.out}: {built.modules} modules, {built.cycles:,} cycles predicted, {kept:,} bytes of scratchpads "
+        f"({given:,} given)"
+    )
 
 
 def _build_hls(
@@ -460,11 +504,17 @@ def sim(
 ) -> None:
     """Run a build's RTL, or its HLS C++, and compare every result with the golden model."""
     from sim.hls import is_hls
+    from sim.kernel_run import is_kernel
 
     if is_hls(out):
         if prompt is not None or ids is not None or layers is not None or waves is not None:
             raise DesignError(f"{out} is HLS C++: it takes no --prompt, --ids, --layers or --waves")
         _simulate_hls(out)
+        return
+    if is_kernel(out):
+        if prompt is not None or ids is not None or layers is not None:
+            raise DesignError(f"{out} is a kernel: it takes no --prompt, --ids or --layers")
+        _simulate_kernel(out, seed, waves)
         return
     if layers is None and random:
         raise DesignError("--random needs --layers")
@@ -492,6 +542,20 @@ def sim(
         )
     show_simulation(console, result)
     if not result.identical:
+        console.error(f"differs from the golden model: {result.mismatch}")
+        raise typer.Exit(CHECK_FAILED)
+    console.say(f"identical to the golden model ({result.values:,} values compared)")
+
+
+def _simulate_kernel(out: Path, seed: int, waves: Path | None) -> None:
+    from hwgen import kernels
+
+    result = kernels.simulate(out, seed, waves, console)
+    show_kernel(console, result)
+    if result.errors:
+        console.error(f"{result.errors[0]} ({len(result.errors)} broken rules of the bus)")
+        raise typer.Exit(CHECK_FAILED)
+    if result.mismatch:
         console.error(f"differs from the golden model: {result.mismatch}")
         raise typer.Exit(CHECK_FAILED)
     console.say(f"identical to the golden model ({result.values:,} values compared)")

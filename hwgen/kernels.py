@@ -5,16 +5,30 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from designs.errors import DesignError
 from designs.graph import GraphCard
+from designs.progress import Progress
 from designs.quantised_kernel import QuantKernel
 
-__all__ = ["Deviation", "accuracy", "integer_inputs", "load_parameters", "quantised"]
+if TYPE_CHECKING:
+    from generators.kernel_build import KernelBuild
+    from schedules.optimal.solve import Effort
+    from sim.kernel_run import KernelResult
+
+__all__ = [
+    "Deviation",
+    "accuracy",
+    "build",
+    "integer_inputs",
+    "load_parameters",
+    "quantised",
+    "simulate",
+]
 
 SAMPLES = (2, 32)
 """With how many inputs scales are calibrated, at least and at most: so many that they have `NUMBERS`."""
@@ -111,3 +125,46 @@ def accuracy(
         largest = float(np.abs(off).max()) / scale
         found.append(Deviation(name, scale, largest, 10 * float(np.log10(power / noise))))
     return found
+
+
+def build(
+    card: GraphCard,
+    parameters: dict[str, NDArray[Any]] | None,
+    out: Path,
+    policy: str,
+    plan_file: Path | None,
+    effort: Effort,
+    seed: int,
+    progress: Progress,
+) -> KernelBuild:
+    """Schedule a kernel, quantise it, and write its RTL.
+
+    Raises
+    ------
+    DesignError
+        For an unknown policy, a plan that is not legal, or a kernel that RTL cannot play.
+    """
+    from generators.files import check_out
+    from generators.kernel import read_plan, schedule
+    from generators.kernel_build import build_kernel
+    from generators.kernel_lower import check_tasks
+
+    check_out(out)
+    check_tasks(card)
+    if plan_file is not None:
+        plan = read_plan(plan_file.read_text(encoding="utf-8", errors="replace"), card)
+    else:
+        with progress.step("schedule"):
+            plan = schedule(card, policy, effort)
+    with progress.step("quantise"):
+        kernel = quantised(card, seed, parameters)
+    return build_kernel(kernel, plan, out, progress)
+
+
+def simulate(out: Path, seed: int, waves: Path | None, progress: Progress) -> KernelResult:
+    """Run a kernel's RTL on random inputs and compare what it stores with the golden model."""
+    from designs.quantised_kernel import load_kernel
+    from sim.kernel_run import run_kernel
+
+    kernel = load_kernel(out / "kernel.npz")
+    return run_kernel(out, integer_inputs(kernel, seed), waves=waves, progress=progress)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hwgen.kernels import Deviation
     from schedules.optimal.instance import Instance
     from schedules.optimal.plan import Plan
+    from sim.kernel_run import KernelResult
     from sim.pim.serving import Service
     from sim.pim.system import Design
     from sim.pim.workload import Decoder
@@ -180,6 +181,25 @@ def _share(report: Report, kind: str) -> float:
     """Percent of a resource that is used."""
     used, available = report.resources.used[kind], report.resources.available[kind]
     return 100 * used / available if available else 0.0
+
+
+def show_kernel(console: Console, result: KernelResult) -> None:
+    """Print the cycles of a kernel's phases beside those that were predicted, and what they went to."""
+    console.table(
+        ["phase", "predicted", "cycles", "beats", "starved", "blocked", "waiting", "switch"],
+        [
+            [p.name, p.predicted, p.cycles, p.beats, p.starved, p.blocked, p.waiting, p.switch]
+            for p in result.phases
+        ],
+    )
+    off = 100 * (result.predicted / result.cycles - 1)
+    speed = quantity(result.cycles / max(result.wall_seconds, 1e-9), " cycles/s")
+    console.facts(
+        [
+            ("cycles", f"{result.cycles:,} (predicted {result.predicted:,}, {off:+.2f} %)"),
+            ("wall time", f"{duration(result.wall_seconds)} ({speed})"),
+        ]
+    )
 
 
 def show_simulation(console: Console, result: SimResult) -> None:

@@ -154,6 +154,10 @@ def load(out: Path) -> Project:
             raise DesignError(
                 f"{out} is HLS C++, which has its own scripts: run_hls.tcl and link.cfg, or tapa.sh"
             )
+        if facts.get("kind") == "kernel":
+            raise DesignError(
+                f"{out} is a kernel: export writes projects of models and engines only"
+            )
         return _accelerator(out, facts)
     if (out / "engine.json").is_file():
         return _engine(out, _facts(out / "engine.json"))

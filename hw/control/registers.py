@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Register", "RegisterMap", "register_map"]
+__all__ = ["Register", "RegisterMap", "kernel_registers", "register_map"]
 
 COUNTERS = 0x400
 WINDOW = 0x1000
@@ -136,6 +136,31 @@ def register_map(ports: int, counters: Sequence[str]) -> RegisterMap:
     ValueError
         If they do not fit, or a name occurs twice.
     """
+    return _map(
+        ports,
+        counters,
+        Register("prompt", 0x10, 32, "rw", "tokens to read from the token region, 1 or more"),
+        Register("generate", 0x18, 32, "rw", "tokens to generate; 0 fills the cache only"),
+        Register("position", 0x20, 32, "rw", "position of the first prompt token: tokens cached"),
+        Register("layers", 0x28, 32, "rw", "layers to run, 1 to all"),
+        Register("generated", 0x30, 32, "ro", "tokens generated so far"),
+        *CYCLES,
+        Register("token", 0x40, 32, "ro", "the last generated token"),
+    )
+
+
+def kernel_registers(ports: int, counters: Sequence[str]) -> RegisterMap:
+    """The registers of a machine that plays one kernel; the errors are those of :func:`register_map`."""
+    return _map(ports, counters, *CYCLES)
+
+
+CYCLES = (
+    Register("cycles", 0x38, 32, "ro", "cycles since start, low word"),
+    Register("cycles_high", 0x3C, 32, "ro", "cycles since start, high word"),
+)
+
+
+def _map(ports: int, counters: Sequence[str], *own: Register) -> RegisterMap:
     if not 1 <= ports <= (COUNTERS - 0x80) // 12:
         raise ValueError(f"Ports must be 1 to {(COUNTERS - 0x80) // 12}, not {ports!r}")
     fixed = [
@@ -146,14 +171,7 @@ def register_map(ports: int, counters: Sequence[str]) -> RegisterMap:
         Register("gier", 0x04, 32, "control", "bit 0: the interrupt output is enabled"),
         Register("ip_ier", 0x08, 32, "control", "interrupt on bit 0 done, 1 ready"),
         Register("ip_isr", 0x0C, 32, "control", "pending: bit 0 done, 1 ready; writing 1 toggles"),
-        Register("prompt", 0x10, 32, "rw", "tokens to read from the token region, 1 or more"),
-        Register("generate", 0x18, 32, "rw", "tokens to generate; 0 fills the cache only"),
-        Register("position", 0x20, 32, "rw", "position of the first prompt token: tokens cached"),
-        Register("layers", 0x28, 32, "rw", "layers to run, 1 to all"),
-        Register("generated", 0x30, 32, "ro", "tokens generated so far"),
-        Register("cycles", 0x38, 32, "ro", "cycles since start, low word"),
-        Register("cycles_high", 0x3C, 32, "ro", "cycles since start, high word"),
-        Register("token", 0x40, 32, "ro", "the last generated token"),
+        *own,
     ]  # fmt: skip
     memories = [
         Register(f"memory_{p}", 0x80 + 12 * p, 64, "rw", f"base address of port {p}, whole 4 KiB")

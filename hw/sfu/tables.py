@@ -9,7 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EXP2_TABLE", "GATE_TABLE", "RSQRT_TABLE", "concatenation"]
+__all__ = [
+    "EXP2_TABLE",
+    "GATE_TABLE",
+    "LOGISTIC_TABLE",
+    "POWER_TABLE",
+    "RSQRT_TABLE",
+    "concatenation",
+]
 
 Ints = NDArray[np.int64]
 
@@ -39,6 +46,15 @@ GATE_TABLE: dict[str, Ints] = {
 }
 """``gate(z) * 2**15`` of each activation ``z * gate(z)``, for ``z`` from -8 to 8 in steps
 of 1/64."""
+
+
+LOGISTIC_TABLE: Ints = np.round(2**15 / (1 + np.exp(-(np.arange(1025) - 512) / 32))).astype(
+    np.int64
+)
+"""``2**15 / (1 + exp(-z))`` for z from -16 to 16 in steps of 1/32, and one more to interpolate."""
+
+POWER_TABLE: Ints = np.round(2 ** (15 + np.arange(257) / 256)).astype(np.int64)
+"""``2**(15 + f)`` for f from 0 to 1 in steps of 1/256, the last one included."""
 
 
 def concatenation(values: Sequence[int] | Ints, bits: int, per_line: int = 8) -> str:

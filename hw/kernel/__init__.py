@@ -1,0 +1,6 @@
+"""Machines that play task-graph kernels: cores of an engine, scratchpads and a sequencer."""
+
+from hw.kernel.machine import KernelMachine, KernelShell
+from hw.kernel.program import CoreShape, Phase, Program
+
+__all__ = ["CoreShape", "KernelMachine", "KernelShell", "Phase", "Program"]
