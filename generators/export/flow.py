@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
-
-import jinja2
+from typing import Any, TypeVar
 
 from designs.errors import DesignError
 from generators.export.project import AcceleratorProject, Project
 from hw.templates import environment
 
-__all__ = ["Content", "Flow", "Options", "accelerator", "given", "templates"]
+__all__ = ["Content", "Flow", "Options", "accelerator", "given", "render"]
 
 Content = str | Path
 """Of a file: its text, or the file to copy."""
@@ -94,11 +92,11 @@ def given(value: Value | None, default: Value) -> Value:
     return default if value is None else value
 
 
-def templates(folder: str) -> jinja2.Environment:
-    """The templates of a flow, with ``tcl`` for words of Tcl that hold anything."""
-    found = environment(Path(__file__).parent / "templates" / folder)
-    found.filters["tcl"] = _tcl
-    return found
+def render(names: Iterable[str], flow: str, **context: Any) -> dict[str, Content]:
+    """Render ``templates/FLOW/NAME.j2`` for each name; ``tcl`` makes a word of Tcl of any text."""
+    templates = environment(Path(__file__).parent / "templates")
+    templates.filters["tcl"] = _tcl
+    return {name: templates.get_template(f"{flow}/{name}.j2").render(context) for name in names}
 
 
 def _tcl(text: str) -> str:

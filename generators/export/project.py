@@ -10,7 +10,6 @@ from typing import Any
 
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import Out, Signature
-from pydantic import ValidationError
 
 from designs.cards import ModelCard
 from designs.errors import DesignError
@@ -18,6 +17,7 @@ from designs.memory_map import MemoryMap
 from designs.target import TargetCard
 from generators import manifest
 from hw.control.registers import RegisterMap, register_map
+from hw.core.config import CoreConfig
 from hw.memory.axi import Axi4Signature, AxiLiteSignature
 
 __all__ = ["AcceleratorProject", "Bus", "Project", "load"]
@@ -89,12 +89,14 @@ class AcceleratorProject(Project):
     card, target : what was built for what
     memory : what lies where in the external memory
     registers : the map that the RTL decodes
+    config : sizes of the core
     modules : names of all modules
     """
 
     card: ModelCard
     target: TargetCard
     memory: MemoryMap
+    config: CoreConfig
     registers: RegisterMap
     modules: tuple[str, ...]
 
@@ -116,6 +118,11 @@ class AcceleratorProject(Project):
             Bus(f"m_axi_g{p:02d}", bits, 64, 1, ports, f"memory_{p}")
             for p in range(self.memory.ports)
         )
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes that each memory port needs behind it, in whole pages."""
+        return -(-self.memory.bytes_per_port // PAGE) * PAGE
 
     @property
     def image(self) -> Path | None:
@@ -158,6 +165,10 @@ def load(out: Path) -> Project:
             raise DesignError(
                 f"{out} is a kernel: export writes projects of models and engines only"
             )
+        if facts.get("kind") == "kernel":
+            raise DesignError(
+                f"{out} is a kernel of several tasks: only builds of models are exported yet"
+            )
         return _accelerator(out, facts)
     if (out / "engine.json").is_file():
         return _engine(out, _facts(out / "engine.json"))
@@ -176,13 +187,14 @@ def _accelerator(out: Path, facts: dict[str, Any]) -> AcceleratorProject:
         card = ModelCard.model_validate(facts["model"])
         target = TargetCard.model_validate(facts["target"])
         memory = MemoryMap.from_dict(facts["memory_map"])
+        config = CoreConfig(**facts["parameters"])
         registers = register_map(memory.ports, list(facts["counters"]))
         offsets, top, modules = facts["registers"], facts["top"], facts["modules"]
     except KeyError as error:
         raise DesignError(
             f"{out / 'design.json'} has no {error.args[0]}: build it again"
         ) from error
-    except (ValidationError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise DesignError(f"{out / 'design.json'} is not valid: {error}; build it again") from error
     if {r.name: r.offset for r in registers} != offsets:
         raise DesignError(f"{out} has registers of another version of hwgen: build it again")
@@ -198,6 +210,7 @@ def _accelerator(out: Path, facts: dict[str, Any]) -> AcceleratorProject:
         card=card,
         target=target,
         memory=memory,
+        config=config,
         registers=registers,
         modules=tuple(module["name"] for module in modules),
     )

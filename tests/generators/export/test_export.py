@@ -92,6 +92,19 @@ class TestFolder:
         manifest.write(copy, {})
         assert "registers of another version" in refused(copy)
 
+    @pytest.mark.parametrize(
+        ("facts", "said"),
+        [
+            ({"backend": "hls"}, "is HLS C++, which has its own scripts"),
+            ({"kind": "kernel"}, "is a kernel of several tasks"),
+            ({"top": "hwgen_top"}, "has no model: build it again"),
+        ],
+    )
+    def test_other_folders_of_ours(self, tmp_path: Path, facts: dict[str, str], said: str) -> None:
+        (tmp_path / "design.json").write_text(json.dumps(facts))
+        manifest.write(tmp_path, {})
+        assert said in refused(tmp_path)
+
 
 class TestFlow:
     def test_an_engine_alone_is_no_accelerator(self, tmp_path: Path) -> None:
