@@ -165,10 +165,6 @@ def load(out: Path) -> Project:
             raise DesignError(
                 f"{out} is a kernel: export writes projects of models and engines only"
             )
-        if facts.get("kind") == "kernel":
-            raise DesignError(
-                f"{out} is a kernel of several tasks: only builds of models are exported yet"
-            )
         return _accelerator(out, facts)
     if (out / "engine.json").is_file():
         return _engine(out, _facts(out / "engine.json"))

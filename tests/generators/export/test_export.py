@@ -96,7 +96,7 @@ class TestFolder:
         ("facts", "said"),
         [
             ({"backend": "hls"}, "is HLS C++, which has its own scripts"),
-            ({"kind": "kernel"}, "is a kernel of several tasks"),
+            ({"kind": "kernel"}, "is a kernel: export writes projects of models and engines only"),
             ({"top": "hwgen_top"}, "has no model: build it again"),
         ],
     )
