@@ -4,11 +4,15 @@ Only the standard library is imported here, so that finding a build unchanged co
 """
 
 import hashlib
+import inspect
 import json
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from designs.errors import DesignError
 
 __all__ = ["FILE", "alteration", "fingerprint", "is_ours", "made_from", "unchanged", "write"]
 
@@ -34,12 +38,26 @@ def fingerprint(inputs: Mapping[str, Any], files: Mapping[str, Path]) -> dict[st
         for path in sorted((root / folder).rglob("*")):
             if path.suffix in _SUFFIXES and "__pycache__" not in path.parts:
                 own.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    for path in _own_elements():
+        own.update(path.read_bytes() + b"\0")
     return {
         "request": dict(inputs),
         "files": {name: _of_file(path) for name, path in sorted(files.items())},
         "sources": own.hexdigest(),
         "tools": {tool: metadata.version(tool) for tool in _TOOLS},
     }
+
+
+def _own_elements() -> list[Path]:
+    """The files in which a user defined processing elements; nothing is imported to find out that there are none."""
+    module = sys.modules.get("hw.arrays.own_pe")
+    found = set()
+    for name, element in module.OWN_PES.items() if module else ():
+        try:
+            found.add(Path(inspect.getfile(element)))
+        except TypeError:
+            raise DesignError(f"processing element {name} must be defined in a file") from None
+    return sorted(found)
 
 
 def _of_file(path: Path) -> str:

@@ -231,7 +231,7 @@ def _list_engines() -> None:
             (engine.__doc__ or "").split("\n")[0],
         ]
         for name, engine in sorted(ENGINES.items())
-        for pe in engine.pes
+        for pe in engine.known_pes()
     ]
     console.table(["engine", "encodings", "sparsity", "description"], rows)
     console.say("a shape may follow: tree:mac:2x64x64 is 2 token rows, 64 reduction, 64 outputs")

@@ -15,6 +15,7 @@ from hw.arrays.engine import (
     check_encoding,
     nearest,
 )
+from hw.arrays.own_pe import DotPe
 from hw.arrays.systolic_os import MatrixArray, SystolicOsArray
 from hw.arrays.systolic_ws import SystolicWsArray
 from hw.arrays.tree import TreeArray
@@ -22,6 +23,7 @@ from hw.arrays.tree import TreeArray
 __all__ = [
     "ENGINES",
     "PE_ENCODINGS",
+    "DotPe",
     "Engine",
     "EngineSpec",
     "Resources",
@@ -73,10 +75,10 @@ def _legal(array: str, pe: str, sparsity: str, encoding: str | None = None) -> t
             f"use {nearest(array, names)}:mac"
         )
     cls = ENGINES[array]
-    if pe not in cls.pes:
+    if pe not in cls.known_pes():
         raise ValueError(
-            f"array {array!r} has no PE {pe!r} (it has {', '.join(cls.pes)}); "
-            f"use {array}:{nearest(pe, cls.pes)}"
+            f"array {array!r} has no PE {pe!r} (it has {', '.join(cls.known_pes())}); "
+            f"use {array}:{nearest(pe, cls.known_pes())}"
         )
     cls.check_sparsity(pe, sparsity)
     check_encoding(pe, encoding)

@@ -144,9 +144,9 @@ class Engine(TemplateUnit):
     acc_bits : int
         Width of the accumulators, see :func:`accumulator_bits`.
     pe : str
-        Processing element, one of ``pes``: ``mac`` multiplies and adds; ``dsp_packed`` makes two or more products
-        in a DSP48E2; the others transform the multiplier (HPCA 2025, "Transformation in the Bit-weight Dimension of
-        MACs"), ``docs/engines.md`` describes them.
+        Processing element, one of ``known_pes()``: ``mac`` multiplies and adds; ``dsp_packed`` makes two or more
+        products in a DSP48E2; the others transform the multiplier (HPCA 2025, "Transformation in the Bit-weight
+        Dimension of MACs"), ``docs/engines.md`` describes them.
     encoding : str
         How such an element recodes one operand, one of ``PE_ENCODINGS[pe]``.
     adder : str
@@ -214,10 +214,10 @@ class Engine(TemplateUnit):
         if acc_bits < accumulator_bits(reduce, x_bits, w_bits):
             least = accumulator_bits(reduce, x_bits, w_bits)
             raise ValueError(f"acc_bits must be at least {least} for one beat, not {acc_bits!r}")
-        if pe not in self.pes:
+        if pe not in self.known_pes():
             raise ValueError(
-                f"array {self.array!r} has no PE {pe!r} (it has {', '.join(self.pes)}); "
-                f"use {self.array}:{nearest(pe, self.pes)}"
+                f"array {self.array!r} has no PE {pe!r} (it has {', '.join(self.known_pes())}); "
+                f"use {self.array}:{nearest(pe, self.known_pes())}"
             )
         check_encoding(pe, encoding)
         check_adder(adder)
@@ -280,6 +280,11 @@ class Engine(TemplateUnit):
             return CarrySave(element, resolve, None, self.x_bits)
         encoder = DigitEncoder(lanes=encoders, bits=self.x_bits, encoding=self.encoding)
         return CarrySave(element, resolve, encoder, digit_count(self.x_bits) * DIGIT_BITS)
+
+    @classmethod
+    def known_pes(cls) -> tuple[str, ...]:
+        """The processing elements that the array can have now: ``pes``, and those that a user defined for it."""
+        return cls.pes
 
     @classmethod
     def check_sparsity(cls, pe: str, sparsity: str) -> None:

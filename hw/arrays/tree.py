@@ -4,6 +4,7 @@ from typing import Any
 
 from hw.arith.digits import digit_count
 from hw.arrays.engine import Engine, Resources, accumulator_bits
+from hw.arrays.own_pe import OWN_PES
 from hw.dsp.packed_dot import PackedDot
 from hw.dsp.packing import best
 from hw.unit import Unit
@@ -30,9 +31,11 @@ class TreeArray(Engine):
     chains (:class:`hw.dsp.packed_dot.PackedDot`); operands wait in shift registers until it is their tap's turn. Made
     of ``generic`` multipliers it is ``mac``.
 
+    Any other name is that of a :class:`~hw.arrays.own_pe.DotPe`: each cell has one in the place of its tree.
+
     Latency
     -------
-    With ``mac`` and ``dsp_packed`` ``stages + 1``: the registers of the tree, then the accumulator. Else the operands,
+    With ``mac``, ``dsp_packed`` and a ``DotPe`` ``stages + 1``: their registers, then the accumulator. Else operands,
     the rows of the products, the registers inside their tree, the accumulator, the resolving adder.
 
     Parameters
@@ -67,22 +70,31 @@ class TreeArray(Engine):
         if cut < 0:
             raise ValueError(f"cut must be 0 or more, not {cut!r}")
         key: dict[str, int | str] = {"c": cut}
-        if pe == "dsp_packed" and common.get("dsp") != "generic":
+        if pe in OWN_PES:
+            key = {}
+        elif pe == "dsp_packed" and common.get("dsp") != "generic":
             key = {}  # as many as its chains need
         elif pe in ("mac", "dsp_packed"):
             key = {"s": stages} | ({"registers": registers} if registers != "behind" else {})
         self.registers = registers
         super().__init__(reduce=reduce, pe=pe, key=key, **common)
-        self._parts = self._packed = None
+        self._parts = self._packed = self._own = None
         if self.sliced:
             packing = best(self.w_bits, self.x_bits, self.tokens)
             self._packed = PackedDot(elements=reduce, packing=packing)
             self.template = "arrays/packed_tree.sv.j2"
             stages = self._packed.latency
+        elif pe in OWN_PES:
+            self._own = OWN_PES[pe](lanes=reduce, x_bits=self.x_bits, w_bits=self.w_bits)
+            stages = self._own.latency
         elif pe not in ("mac", "dsp_packed"):
             self._parts = self.carry_save(reduce, cut=cut, encoders=reduce)
             stages = 2 + self._parts.element.latency
         self.stages = stages
+
+    @classmethod
+    def known_pes(cls) -> tuple[str, ...]:
+        return (*cls.pes, *OWN_PES)
 
     @property
     def latency(self) -> int:
@@ -104,6 +116,8 @@ class TreeArray(Engine):
     def parts(self) -> list[Unit]:
         if self._packed:
             return [self._packed] * self._groups
+        if self._own:
+            return [self._own] * (self.tokens * self.outputs)
         if self._parts is None:
             return []
         encoders = [self._parts.encoder] * self.tokens if self._parts.encoder else []
@@ -147,6 +161,14 @@ class TreeArray(Engine):
                 ff=groups * dot.ff + short + cells * self.acc_bits + rows,
                 bram=0,
             )
+        if self._own:
+            one = self._own.resources()
+            return Resources(
+                dsp=cells * one.dsp,
+                lut=cells * (one.lut + self.acc_bits) + rows,
+                ff=cells * (one.ff + self.acc_bits) + rows,
+                bram=cells * one.bram,
+            )
         adders = (self.reduce - 1) * (self.x_bits + self.w_bits + 1)
         # Behind the products (in the DSPs) each further register halves the sums twice, or once.
         halved = 1 if self.registers == "inside" else 2
@@ -168,6 +190,8 @@ class TreeArray(Engine):
                 "output_groups": -(-self.outputs // packing.wide.count),
                 "delays": self._packed.delays,
             }  # fmt: skip
+        if self._own:
+            return found | {"own": self._own}
         if self.pe == "dsp_packed":
             found["pe"] = "mac"
         if self._parts is None:

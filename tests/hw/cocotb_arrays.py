@@ -12,6 +12,7 @@ from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge, Timer
 from hw.arrays import ENGINES, Engine, accumulator_bits, make_engine
 from hw.arrays.chain import ChainArray
 from sim.streams import get, put, start
+from tests.docs.guide import defined
 
 # T, R, O: small, larger, odd everywhere, smallest, no reduction, one output, long sums.
 SHAPES = [(1, 4, 4), (2, 8, 8), (3, 5, 7), (1, 1, 1), (4, 1, 6), (2, 6, 1), (5, 16, 2)]
@@ -79,6 +80,11 @@ CHAIN: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
     ((2, 16, 2), "2:4", {"accumulate": "dsp", "w_bits": 4, "split": 2}),
     ((1, 16, 4), "4:8", {"accumulate": "dsp", "w_bits": 4, "split": 4, "adjusted": True}),
 ]
+# Of the element of the engine guide: shape, its parameters.
+OWN: list[tuple[tuple[int, int, int], dict[str, Any]]] = [
+    ((3, 5, 7), {}),
+    ((2, 3, 1), {"x_bits": 5, "w_bits": 9}),
+]
 BEATS = 5  # of the longest tile, for which the accumulators are just wide enough
 
 
@@ -132,6 +138,15 @@ def chain_devices() -> dict[str, Engine]:
     return found
 
 
+def own_devices() -> dict[str, Engine]:
+    """The table of an element that a user brings: that of docs/engines.md."""
+    name = defined().name
+    found = {}
+    for shape, own in OWN:
+        found |= _device("tree", name, shape, own)
+    return found
+
+
 def _device(
     array: str, pe: str, shape: tuple[int, int, int], own: dict[str, Any], sparsity: str = "dense"
 ) -> dict[str, Engine]:
@@ -152,6 +167,7 @@ TABLES = {
     "serial": serial_devices,
     "packed": packed_devices,
     "chain": chain_devices,
+    "own": own_devices,
 }
 
 

@@ -14,7 +14,7 @@ from hw.arrays import ENGINES, EngineSpec, accumulator_bits, make_engine, parse_
 from hw.unit import Unit
 from sim import verilator
 from tests.bench import Bench, run_bench
-from tests.hw.cocotb_arrays import DEVICES, devices
+from tests.hw.cocotb_arrays import DEVICES, devices, own_devices
 
 READ = {
     name: engine
@@ -50,6 +50,11 @@ def written(unit: Unit, folder: Path) -> tuple[Emission, list[str]]:
 def test_simulation(tmp_path: Path) -> None:
     """Those with multipliers; tests/hw/test_carry_save.py has the others."""
     run_bench(DEVICES, "cocotb_arrays", tmp_path)
+
+
+def test_an_element_of_ones_own(tmp_path: Path) -> None:
+    """That of the engine guide, in the same table."""
+    run_bench(own_devices(), "cocotb_arrays", tmp_path, extra_env={"HWGEN_PES": "own"})
 
 
 def test_lint(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""The processing element of docs/engines.md, taken from the text."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from hw.arrays import DotPe
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "engines.md"
+
+
+def script() -> str:
+    """The Python of the chapter."""
+    chapter = DOCUMENT.read_text(encoding="utf-8").split("## Your own processing element\n")[1]
+    found = re.search(r"```python\n(.*?)```", chapter, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def commands() -> list[str]:
+    """The command lines of the chapter."""
+    chapter = DOCUMENT.read_text(encoding="utf-8").split("## Your own processing element\n")[1]
+    found = re.search(r"```\n(python.*?)```", chapter, re.DOTALL)
+    assert found is not None
+    return found[1].splitlines()
+
+
+@cache
+def defined() -> type[DotPe]:
+    """The class of the script, without its last line, which runs the command."""
+    text = script().rstrip()
+    assert text.endswith("\nmain()")
+    names: dict[str, object] = {"__name__": "engine_guide"}
+    exec(compile(text.removesuffix("main()"), str(DOCUMENT), "exec"), names)
+    (element,) = [
+        v for v in names.values() if isinstance(v, type) and issubclass(v, DotPe) and v is not DotPe
+    ]
+    return element
