@@ -130,17 +130,17 @@ def build(request: BuildRequest, progress: Progress, joins: Joins) -> BuildResul
         return found
 
     planned = shaped(request.compression)
-    given: Calibrated | None = None
-    if checkpoint is not None:
-        given = weights.calibrate_checkpoint(
-            checkpoint, card, CALIBRATION, joins.observe_ranges, progress, request.seed
-        )
-        if request.budget is not None and request.compression is not None:
-            planned = shaped(
-                weights.within_budget(given, request.compression, request.budget, progress)
-            )
-    calibration = None if given is None else given.calibration
     with new_folder(request.out) as folder:
+        given: Calibrated | None = None
+        if checkpoint is not None:
+            given = weights.calibrate_checkpoint(
+                checkpoint, card, CALIBRATION, joins.observe_ranges, progress, request.seed
+            )
+            if request.budget is not None and request.compression is not None:
+                planned = shaped(
+                    weights.within_budget(given, request.compression, request.budget, progress)
+                )
+        calibration = None if given is None else given.calibration
         if given is not None:
             quantised = weights.quantise_checkpoint(
                 given, progress, planned.compression, folder / "quantised.npz"

@@ -9,7 +9,7 @@ from html import escape
 
 __all__ = [
     "Area", "Bar", "Column", "Dot", "Drawing", "Part", "Span",
-    "alone", "columns", "gantt", "meters", "roofline", "stack",
+    "alone", "columns", "gantt", "meters", "roofline", "scatter", "stack",
 ]  # fmt: skip
 
 WIDTH = 920
@@ -150,6 +150,62 @@ def roofline(dots: Sequence[Dot], *, peak: float, slope: float, unit: str) -> st
     drawing.text((left + right) / 2, bottom + 42, f"{unit} per byte from memory", "label", "middle")
     drawing.text(16, (top + bottom) / 2, f"{unit}/s", "label", "middle", -90)
     return str(drawing)
+
+
+def scatter(dots: Sequence[Dot], *, x: str, y: str) -> str:
+    """Dots of which less is better, on logarithmic axes; steps join the ones of class ``best`` that count here.
+
+    Parameters
+    ----------
+    dots : with positive ``x`` and ``y``; those at 0 stand at the edge.
+    x, y : names of the axes.
+    """
+    left, right, top, bottom = 74, WIDTH - 18, 14, 326
+    drawing = Drawing(376, f"{y} over {x}")
+    low_x, high_x = _ends([d.x for d in dots])
+    low_y, high_y = _ends([d.y for d in dots])
+
+    def at_x(value: float) -> float:
+        part = math.log(max(value, low_x) / low_x) / math.log(high_x / low_x)
+        return left + (right - left) * part
+
+    def at_y(value: float) -> float:
+        part = math.log(max(value, low_y) / low_y) / math.log(high_y / low_y)
+        return bottom - (bottom - top) * part
+
+    for value in _decades(low_x, high_x):
+        drawing.line(at_x(value), top, at_x(value), bottom, "grid")
+        drawing.text(at_x(value), bottom + 18, _short(value), "label", "middle")
+    for value in _decades(low_y, high_y):
+        drawing.line(left, at_y(value), right, at_y(value), "grid")
+        drawing.text(left - 8, at_y(value) + 4, _short(value), "label", "end")
+    steps: list[tuple[float, float]] = []
+    best = sorted((d for d in dots if d.css == "best"), key=lambda d: (d.x, d.y))
+    for dot in best:
+        if not steps or at_y(dot.y) > steps[-1][1]:
+            steps += [(at_x(dot.x), steps[-1][1])] if steps else []
+            steps.append((at_x(dot.x), at_y(dot.y)))
+    if len(steps) > 1:
+        drawing.path(steps, "step")
+    for dot in sorted(dots, key=lambda d: d.css == "best"):
+        title = f"{dot.label}: {dot.title}, {dot.x:.4g}, {dot.y:.4g}"
+        drawing.circle(at_x(dot.x), at_y(dot.y), 4.5, f"dot {dot.css}", title)
+    drawing.text((left + right) / 2, bottom + 42, x, "label", "middle")
+    drawing.text(16, (top + bottom) / 2, y, "label", "middle", -90)
+    return str(drawing)
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis that holds all values above 0."""
+    positive = [v for v in values if v > 0] or [1.0]
+    return min(positive) / 1.3, max(positive) * 1.3
+
+
+def _short(value: float) -> str:
+    """A number of an axis."""
+    return (
+        _number(value).strip() if value >= 1 else f"{value:.0e}" if value < 1e-3 else f"{value:g}"
+    )
 
 
 @dataclass(frozen=True)
@@ -369,6 +425,8 @@ def alone(svg: str) -> str:
         "svg { background: #ffffff; } text { font: 12px system-ui, 'Segoe UI', Roboto, Arial, sans-serif; } "
         ".label { fill: #5b6570; } .strong { fill: #1b1f24; } .grid { stroke: #dde1e6; } "
         ".engine { fill: #2563b8; } .memory { fill: #d0781a; } .pale { fill-opacity: .28; } "
+        ".dot.other { fill: #7d8590; fill-opacity: .45; } .dot.best { fill: #2563b8; } "
+        ".step { fill: none; stroke: #2563b8; stroke-width: 1.5; } "
         ".compute { fill: #2563b8; } .latency { fill: #7d8590; } "
         + " ".join(f".shade{i} {{ fill: {colour}; }}" for i, colour in enumerate(SHADES))
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from designs.errors import DesignError
 from generators import manifest
 
-__all__ = ["check_out", "new_folder", "write"]
+__all__ = ["check_out", "locked", "new_folder", "write"]
 
 
 def write(path: Path, text: str) -> None:
@@ -37,22 +40,99 @@ def check_out(out: Path) -> None:
 
 
 @contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Nobody else writes the folder ``out`` inside the block.
+
+    The lock is a file beside it, of the operating system: it ends with its process, however that ends.
+
+    Raises
+    ------
+    DesignError
+        If another process has it.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = out.parent / f".{out.name}.lock"
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise DesignError(
+                f"{out} is being written by another hwgen{f' (process {owner})' if owner else ''}; "
+                "wait for it, or give another folder by -o"
+            ) from None
+        with suppress(FileNotFoundError):
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                break
+        os.close(descriptor)  # its owner took it away between our two steps
+    try:
+        os.truncate(descriptor, 0)
+        with suppress(OSError):  # a full disk does not matter: who holds it is a courtesy
+            os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder that takes the name ``out`` at the end of the block, if nothing went wrong in it.
 
-    What had that name goes only when the new one is there.
+    What had that name goes only when the new one is there. What a process left behind that was killed in such a
+    block goes, too.
+
+    Raises
+    ------
+    DesignError
+        If another process is in such a block for the same name.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        if out.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-            out.rename(old / "build")
-            folder.rename(out)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with locked(out):
+        _tidy(out)
+        folder = Path(tempfile.mkdtemp(prefix=f"{_prefix(out)}new-", dir=out.parent))
+        try:
+            yield folder
+            folder.chmod(0o755)
+            _put(folder, out)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(out: Path) -> str:
+    """What the names of folders on their way to or from ``out`` begin with."""
+    return f".{out.name}.hwgen-"
+
+
+def _tidy(out: Path) -> None:
+    """Remove what killed processes left behind; nobody is at work there."""
+    for left in sorted(out.parent.glob(f"{_prefix(out).replace('[', '[[]')}*")):
+        if (left / "old").is_dir() and not out.exists():
+            (left / "old").rename(out)
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _put(folder: Path, out: Path) -> None:
+    """Give a folder the name ``out``; what had it goes."""
+    if not out.exists():
+        folder.rename(out)
+    elif not _exchange(folder, out):
+        old = Path(tempfile.mkdtemp(prefix=f"{_prefix(out)}old-", dir=out.parent))
+        out.rename(old / "old")
+        folder.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, two: Path) -> bool:
+    """Exchange the names of two folders in one step; False where the system cannot do that."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if renameat2(here, os.fsencode(one), here, os.fsencode(two), exchange) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(code, os.strerror(code), str(two))

@@ -410,7 +410,9 @@ def _estimated(module: Module, note: str) -> ModuleResources:
 # A build folder.
 
 
-def synthesise(out: Path, progress: Progress, limit: float = 900) -> SynthesisResult:
+def synthesise(
+    out: Path, progress: Progress, limit: float = 900, *, jobs: int | None = None
+) -> SynthesisResult:
     """Count what a build takes on its target, and write it to synth.json and into its report.
 
     Parameters
@@ -421,6 +423,8 @@ def synthesise(out: Path, progress: Progress, limit: float = 900) -> SynthesisRe
         Where steps are reported.
     limit : float
         Seconds for one module.
+    jobs : int, optional
+        Processes at a time, see `synthesise_modules`.
 
     Raises
     ------
@@ -445,7 +449,7 @@ def synthesise(out: Path, progress: Progress, limit: float = 900) -> SynthesisRe
         array = _sampled(design, modules, Path(folder))
         counted = synthesise_modules(
             [m for m in modules if m is not array.module] + array.small if array else modules,
-            family=card.family, limit=limit, progress=progress, logs=logs,
+            family=card.family, limit=limit, progress=progress, logs=logs, jobs=jobs,
             boxes=[array.module] if array else [],
         )  # fmt: skip
         if array:

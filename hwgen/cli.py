@@ -40,6 +40,7 @@ from hwgen.show import (
     show_report,
     show_runs,
     show_simulation,
+    show_sweep,
     show_synthesis,
     show_verification,
 )
@@ -1007,6 +1008,42 @@ def _schedule_layer(model: str, policy: str, tokens: int, effort: Effort, out: P
         made_from = {"model": model, "tokens": tokens, "policy": policy}
         kernel.write_files(out, f"{text}\n", kernel.picture(instance, plan), made_from)
         console.say(f"wrote {out / 'plan.yaml'} and {out / 'gantt.svg'}")
+
+
+@app.command()
+def sweep(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="See docs/sweep.md.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write, or go on in.  [default: sweep/SPEC]"),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="tcp://HOST:PORT|slurm|lsf", help="Work on a Dask cluster."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=4096, help="Processes here, or jobs of slurm or lsf.  [default: all cores]"
+        ),
+    ] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Explore designs: predict them, find those that no other beats, synthesise and simulate these."""
+    from generators.sweep.spec import load_spec
+    from hwgen.sweep import sweep as run
+    from hwgen.workers import open_workers
+
+    asked = load_spec(spec)
+    folder = out or Path("sweep") / spec.stem
+    with open_workers(scheduler, workers) as found:
+        console.say(f"{spec}: {len(asked.choices):,} designs, {found.name}")
+        result = run(asked, folder, found, console)
+    show_sweep(console, result, folder)
+    if result.wrong:
+        console.error(f"design {result.wrong[0].number} differs from the golden model")
+        raise typer.Exit(CHECK_FAILED)
 
 
 @app.command()

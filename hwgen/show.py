@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from generators.digit_statistics import Tally
     from generators.kernel import KernelPlan
     from generators.report_facts import Point, Report
+    from generators.sweep.result import SweepResult
     from generators.synth import SynthesisResult
     from hwgen.evaluate import DigitStatistics, Quality
     from hwgen.kernels import Deviation
@@ -46,6 +47,55 @@ def show_engine(console: Console, out: Path, facts: dict[str, Any]) -> None:
             ("rtl", f"{out / 'rtl'}: {len(facts['modules'])} modules, top {facts['top']}"),
         ]
     )
+
+
+def show_sweep(console: Console, result: SweepResult, folder: Path) -> None:
+    """Print the designs that no other beats, and what was checked of them."""
+    from generators.sweep.result import figure_text
+
+    refused = sum(bool(d.reason) for d in result.designs)
+    console.say(
+        f"{len(result.designs):,} designs tried, {len(result.designs) - refused:,} possible, "
+        f"{len(result.best):,} that no other one beats"
+    )
+    console.table(
+        ["no.", "design", *result.objectives, "yosys", "RTL"],
+        [
+            [
+                d.number,
+                d.name,
+                *(figure_text((d.figures or {})[o], o) for o in result.objectives),
+                _synth_cell(d.synth),
+                _sim_cell(d.sim),
+            ]
+            for d in result.best
+        ],
+    )
+    failed = [d for d in result.designs if d.reason.startswith("failed: ")]
+    if failed:
+        console.warn(
+            f"{len(failed):,} designs failed, first no. {failed[0].number}: {failed[0].reason[8:]}"
+        )
+    console.say(
+        f"wrote {folder / 'sweep.html'} and sweep.json; a design is built by the command that they name"
+    )
+
+
+def _synth_cell(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    if "lut" not in found:
+        return f"failed: {found.get('failed') or found.get('refused')}"
+    part = f", {len(found['unfinished'])} modules estimated" if found["unfinished"] else ""
+    return f"{found['lut']:,} LUT, {found['dsp']:,} DSP{part}"
+
+
+def _sim_cell(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    if "identical" not in found:
+        return f"failed: {found.get('failed') or found.get('refused')}"
+    return "identical" if found["identical"] else f"differs: {found['mismatch']}"
 
 
 def show_candidates(console: Console, standings: list[Standing], folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""Design-space exploration: what may be asked for, what it costs, which designs nothing else beats."""
