@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.exported import vitis, vivado
+from benchmarks.exported import openlane, quartus, vitis, vivado
 from benchmarks.exported.registers import read_header, try_registers
 from benchmarks.exported.rtl import Rtl, lint, read
 from designs.progress import SilentProgress
@@ -28,6 +28,8 @@ from hwgen.joins import joins
 __all__ = ["CHECKS", "Found", "check", "main"]
 
 CHECKS: dict[str, Callable[[Path, Rtl], Iterator[str]]] = {
+    "openlane": openlane.check,
+    "quartus": quartus.check,
     "vitis": vitis.check,
     "vivado": vivado.check,
 }
@@ -93,6 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("flow", nargs="?", choices=sorted(CHECKS))
     parser.add_argument("--model", default="gpt2-medium")
     parser.add_argument("--target", default="u280")
+    parser.add_argument("--flows", nargs="+", default=["vitis", "vivado"], choices=sorted(CHECKS))
     options = parser.parse_args(arguments)
     if options.project is not None and options.flow is None:
         parser.error("give the flow of the project, too")
@@ -102,10 +105,10 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "build"
         build(BuildRequest(options.model, options.target, out), SilentProgress(), joins())
-        for flow in sorted(CHECKS):
+        for flow in options.flows:
             project = export(out, flow, None, Options(), SilentProgress()).folder
             name = f"{options.model}@{options.target} {flow}"
-            first = flow == min(CHECKS)  # the RTL of all of them is the same
+            first = flow == options.flows[0]  # the RTL of all of them is the same
             wrong |= _show(name, check(project, flow, rtl=first))
     return wrong
 

@@ -34,3 +34,9 @@ def write_build(folder: Path, board: str, *, ports: int = 2, port_bits: int = 12
 def u280(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished build for the U280."""
     return write_build(tmp_path_factory.mktemp("u280") / "build", "u280")
+
+
+@pytest.fixture(scope="session")
+def generic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished build for no vendor's part."""
+    return write_build(tmp_path_factory.mktemp("generic") / "build", "sim-small")

@@ -1,33 +1,50 @@
 """Exported projects name nothing that is not there, and the check of that finds what is broken."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from benchmarks.exported import vitis, vivado
+from benchmarks.export_check import CHECKS
+from benchmarks.exported import vitis
 from benchmarks.exported.registers import read_header
 from benchmarks.exported.rtl import Rtl, lint, read
 from benchmarks.exported.tcl import VIVADO, TclError, record
 from designs.progress import SilentProgress
+from generators.engine import EngineRequest, write_engine
 from generators.export import Options, export
-
-CHECKS = {"vitis": vitis.check, "vivado": vivado.check}
 
 pytestmark = pytest.mark.skipif(shutil.which("tclsh") is None, reason="needs tclsh")
 
 
 @pytest.fixture(scope="module")
-def projects(u280: Path) -> dict[str, Path]:
+def projects(
+    u280: Path, generic: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    write_engine(
+        EngineRequest("cube:opt1:2x2x2"), engine := tmp_path_factory.mktemp("e") / "engine"
+    )
+    builds = {"vitis": u280, "vivado": u280, "quartus": generic, "openlane": engine}
     return {
-        flow: export(u280, flow, None, Options(), SilentProgress()).folder
-        for flow in ("vitis", "vivado")
+        flow: export(out, flow, None, Options(), SilentProgress()).folder
+        for flow, out in builds.items()
     }
 
 
 @pytest.fixture(scope="module")
-def rtl(projects: dict[str, Path]) -> Rtl:
-    return read(sorted((projects["vitis"] / "rtl").iterdir()), "hwgen_top")
+def designs(projects: dict[str, Path]) -> dict[str, Rtl]:
+    tops = dict.fromkeys(projects, "hwgen_top")
+    tops["openlane"] = json.loads((projects["openlane"] / "config.json").read_text())["DESIGN_NAME"]
+    return {
+        flow: read(sorted((project / "rtl").iterdir()), tops[flow])
+        for flow, project in projects.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def rtl(designs: dict[str, Rtl]) -> Rtl:
+    return designs["vitis"]
 
 
 class TestRtl:
@@ -47,8 +64,9 @@ class TestRtl:
 
 
 @pytest.mark.parametrize("flow", CHECKS)
-def test_is_complete(flow: str, projects: dict[str, Path], rtl: Rtl) -> None:
-    assert list(CHECKS[flow](projects[flow], rtl)) == []
+def test_is_complete(flow: str, projects: dict[str, Path], designs: dict[str, Rtl]) -> None:
+    assert not designs[flow].errors
+    assert list(CHECKS[flow](projects[flow], designs[flow])) == []
 
 
 BREAKS = [
@@ -81,6 +99,20 @@ BREAKS = [
     ("vivado", "synth_ooc.tcl", "-top hwgen_top", "-top hwgen", "the top is hwgen_top"),
     ("vivado", "synth_ooc.tcl", "here timing.xdc", "here clock.xdc", "clock.xdc is missing"),
     ("vivado", "package_ip.tcl", "0x08c 64 read-write m_axi_g01", "0x08c 64 read-write {}", "points to no bus"),
+    ("quartus", "project.tcl", "here rtl accelerator.v", "here rtl accel.v", "accel.v is missing"),
+    ("quartus", "project.tcl", "-name VERILOG_FILE", "-name SYSTEMVERILOG_FILE", "is a SYSTEMVERILOG_FILE"),
+    ("quartus", "project.tcl", "TOP_LEVEL_ENTITY hwgen_top", "TOP_LEVEL_ENTITY top", "the top is hwgen_top"),
+    ("quartus", "project.tcl", "-name DEVICE", "-name DEVICES", "no assignment DEVICES"),
+    ("quartus", "project.tcl", "    interrupt\n", "", "but the clock must be virtual"),
+    ("quartus", "component_hw.tcl", "awlen awlen Output 8", "awlen awlen Output 4", "as Out of 8 bits"),
+    ("quartus", "component_hw.tcl", "awlen awlen Output", "awlen arlen Output", "is no arlen of m_axi_g00"),
+    ("quartus", "component_hw.tcl", "associatedClock ap_clk", "associatedClock clk", "no such interface"),
+    ("quartus", "component_hw.tcl", "m_axi_g01 axi4 start", "m_axi_g01 axi3 start", "no interface axi3 start"),
+    ("quartus", "timing.sdc", "get_ports ap_rst_n", "get_ports rst", "no port rst"),
+    ("openlane", "config.json", "CLOCK_PORT", "CLOCK_PORTS", "has no variable CLOCK_PORTS"),
+    ("openlane", "config.json", '"clk"', '"clock"', "no port clock"),
+    ("openlane", "config.json", "pdk::sky130*", "pdk::sky90*", "no process pdk::sky90*"),
+    ("openlane", "config.json", "dir::rtl/resolve", "dir::rtl/resolved", "is missing"),
 ]  # fmt: skip
 
 
@@ -89,14 +121,14 @@ BREAKS = [
 )
 def test_what_is_broken_is_found(
     flow: str, file: str, before: str, after: str, said: str,
-    projects: dict[str, Path], rtl: Rtl, tmp_path: Path,
+    projects: dict[str, Path], designs: dict[str, Rtl], tmp_path: Path,
 ) -> None:  # fmt: skip
     copy = tmp_path / "copy"
     shutil.copytree(projects[flow], copy)
     text = (copy / file).read_text()
     assert before in text
     (copy / file).write_text(text.replace(before, after, 1))
-    problems = list(CHECKS[flow](copy, rtl))
+    problems = list(CHECKS[flow](copy, designs[flow]))
     assert any(said in problem for problem in problems), problems
 
 

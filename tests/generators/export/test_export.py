@@ -25,7 +25,7 @@ def copy(u280: Path, tmp_path: Path) -> Path:
 def refused(out: Path, flow: str = "vivado", options: Options | None = None) -> str:
     with pytest.raises(DesignError) as caught:
         export(out, flow, None, options or Options(), SILENT)
-    assert not (out / "export").exists()
+    assert not (out / "export" / flow).exists()
     return str(caught.value)
 
 
@@ -110,6 +110,46 @@ class TestFlow:
     def test_an_engine_alone_is_no_accelerator(self, tmp_path: Path) -> None:
         write_engine(EngineRequest("tree:mac:1x2x2"), tmp_path / "e")
         assert "is an engine alone" in refused(tmp_path / "e")
+
+    @pytest.mark.parametrize(
+        ("flow", "said"),
+        [
+            (
+                "vitis",
+                "the flow vitis cannot take the target sim-small, only u280, u55c, u50, u250",
+            ),
+            (
+                "vivado",
+                "the flow vivado cannot take the target sim-small, which has no part; build for",
+            ),
+            (
+                "openlane",
+                "bits of memory, and a layout takes 65,536 as flip-flops; give an engine alone",
+            ),
+        ],
+    )
+    def test_targets_that_cannot_be_taken(self, generic: Path, flow: str, said: str) -> None:
+        assert said in refused(generic, flow)
+
+    @pytest.mark.parametrize("flow", ["quartus", "openlane"])
+    def test_parts_of_others(self, copy: Path, flow: str) -> None:
+        message = refused(copy, flow)
+        assert f"the flow {flow} cannot take the target u280, which is xcu280" in message
+        assert "--target sim-small" in message
+
+    def test_devices_and_processes(self, generic: Path, tmp_path: Path) -> None:
+        with pytest.raises(DesignError, match="--part XYZ is of no family that is known"):
+            export(generic, "quartus", tmp_path / "q", Options(part="XYZ"), SILENT)
+        export(generic, "quartus", tmp_path / "q", Options(part="1SM21BHU2F53E1VG"), SILENT)
+        project = (tmp_path / "q" / "project.tcl").read_text()
+        assert "FAMILY Stratix\\ 10" in project and "DEVICE 1SM21BHU2F53E1VG" in project
+        write_engine(EngineRequest("tree:mac:1x2x2"), tmp_path / "e")
+        with pytest.raises(DesignError, match="--pdk gf180 is not known"):
+            export(tmp_path / "e", "openlane", tmp_path / "o", Options(pdk="gf180"), SILENT)
+        export(tmp_path / "e", "openlane", tmp_path / "o", Options(None, "sky130", 40), SILENT)
+        config = json.loads((tmp_path / "o" / "config.json").read_text())
+        assert config["pdk::sky130*"] == {"CLOCK_PERIOD": 25.0}
+        assert "pdk::ihp-sg13g2*" not in config
 
     def test_options_of_other_flows(self, copy: Path) -> None:
         assert refused(copy, options=Options(pdk="sky130")) == (
