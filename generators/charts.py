@@ -419,16 +419,26 @@ def _number(value: float) -> str:
     return f"{value:.4g} E"
 
 
+_ALONE = """
+svg { background: #ffffff; } svg.view { background: none; }
+text { font: 12px system-ui, "Segoe UI", Roboto, Arial, sans-serif; } text.small { font-size: 10.5px; }
+.label { fill: #5b6570; } .strong { fill: #1b1f24; } .inside { fill: #ffffff; } .warn { fill: #c6362c; }
+.grid { stroke: #dde1e6; vector-effect: non-scaling-stroke; } .roof { fill: none; stroke: #1b1f24; stroke-width: 2; }
+.engine, .compute { fill: #2563b8; } .memory { fill: #d0781a; } .latency { fill: #7d8590; } .pale { fill-opacity: .28; }
+.weights { fill: #d0781a; } .caches { fill: #2f8a57; } .rows { fill: #b5538f; }
+.dot.prefill { fill: #2563b8; } .dot.decode { fill: #d0781a; }
+.dot.other { fill: #7d8590; fill-opacity: .45; } .dot.best { fill: #2563b8; }
+.step { fill: none; stroke: #2563b8; stroke-width: 1.5; }
+.box, .frame { fill: #ffffff; stroke: #7d8590; } .good { fill: #2f8a57; } .bad { fill: #c6362c; }
+.wire { fill: none; stroke: #7d8590; stroke-opacity: .45; } .wire.data { stroke: #2563b8; }
+"""
+
+
 def alone(svg: str) -> str:
     """A picture as a file of its own, with the colours that a page would give it."""
-    style = (
-        "svg { background: #ffffff; } text { font: 12px system-ui, 'Segoe UI', Roboto, Arial, sans-serif; } "
-        ".label { fill: #5b6570; } .strong { fill: #1b1f24; } .grid { stroke: #dde1e6; } "
-        ".engine { fill: #2563b8; } .memory { fill: #d0781a; } .pale { fill-opacity: .28; } "
-        ".dot.other { fill: #7d8590; fill-opacity: .45; } .dot.best { fill: #2563b8; } "
-        ".step { fill: none; stroke: #2563b8; stroke-width: 1.5; } "
-        ".compute { fill: #2563b8; } .latency { fill: #7d8590; } "
-        + " ".join(f".shade{i} {{ fill: {colour}; }}" for i, colour in enumerate(SHADES))
-    )
+    regions = ("#7d8590", "#2563b8", "#4a90d9", "#2f8a57", "#74a84a", "#d0781a", "#b5538f")
+    named = [f".shade{i} {{ fill: {colour}; }}" for i, colour in enumerate(SHADES)]
+    named += [f".c{i} {{ fill: {colour}; }}" for i, colour in enumerate(regions)]
     head, rest = svg.split(">", 1)
-    return f'{head} xmlns="http://www.w3.org/2000/svg">\n<style>{style}</style>{rest}\n'
+    style = _ALONE + " ".join(named)
+    return f'{head} xmlns="http://www.w3.org/2000/svg">\n<style>{style}\n</style>{rest}\n'

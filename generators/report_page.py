@@ -11,7 +11,7 @@ import jinja2
 from generators import charts, diagram, resources
 from generators.report_facts import Point, Report, ResourceFacts, Timeline
 
-__all__ = ["render"]
+__all__ = ["pictures", "render"]
 
 
 def render(report: Report) -> str:
@@ -43,6 +43,14 @@ def render(report: Report) -> str:
         best=report.decode[-1],
         prompt=_shown(report)[0],
     )
+
+
+def pictures(report: Report) -> dict[str, str]:
+    """The page's drawings as SVG files, by name; ``blocks`` only if the accelerator was emitted."""
+    drawn = {"roofline": _roofline(report), "resources": _meters(report.resources)}
+    drawn |= {line.name: _gantt(line) for line in report.timelines}
+    drawn |= {"blocks": _diagram(report), "memory": str(_regions(report)["chart"])}
+    return {name: charts.alone(svg) for name, svg in drawn.items() if svg}
 
 
 def _shown(report: Report) -> tuple[Point, Point]:

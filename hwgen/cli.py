@@ -1083,12 +1083,21 @@ def accuracy(
 def report(
     out: Out,
     open_: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
+    svg: Annotated[
+        Path | None, typer.Option(help="Write the page's drawings into this folder, as SVG.")
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Show a build's report: the first figures here, the rest in the browser."""
+    from generators.files import write
     from generators.report import load
+    from generators.report_page import pictures
 
-    show_report(console, load(out))
+    found = load(out)
+    show_report(console, found)
+    if svg is not None:
+        for name, text in pictures(found).items():
+            write(svg / f"{name}.svg", text)
     page = (out / "report.html").resolve()
     console.say()
     console.say(str(page))

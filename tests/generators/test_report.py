@@ -4,6 +4,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from designs.cards import load_model_card
 from designs.errors import DesignError
 from designs.progress import SilentProgress
 from designs.transformer import transformer_model
-from generators import blocks, report, report_facts
+from generators import blocks, report, report_facts, report_page
 from generators.asic_build import AsicModule, AsicResult, Fit, Target
 from generators.comparison import compare
 from generators.design import write_design
@@ -290,6 +291,18 @@ class TestPage:
         assert page.links
         for link in page.links:
             assert (built / link).is_file(), link
+
+    def test_pictures_stand_alone(self, found: report_facts.Report) -> None:
+        drawn = report_page.pictures(found)
+        names = {"blocks", "roofline", "prefill", "decode", "resources", "memory"}
+        assert set(drawn) == names
+        for svg in drawn.values():
+            root = ElementTree.fromstring(svg)
+            assert root.tag == "{http://www.w3.org/2000/svg}svg"
+            used = {name for e in root.iter() for name in e.get("class", "").split()}
+            style = root[0].text or ""
+            unstyled = {name for name in used if not re.search(rf"\.{name}\b", style)}
+            assert unstyled <= {"tick", "area", "part", "label"}
 
     def test_no_number_went_wrong(self, built: Path) -> None:
         text = (built / "report.html").read_text(encoding="utf-8")
