@@ -225,7 +225,7 @@ def _compare(options: argparse.Namespace, progress: Progress) -> int:
     slices = make_core_engine(c).resources().dsp
     print(
         f"{card.name} on {board.name}, {c.engine_name}: {lanes:,} multipliers"
-        + (f", {c.sparsity} of them" if c.turns > 1 else "")
+        + (f", {c.sparsity} of them" if c.sparsity != "dense" else "")
         + f" on {slices:,} DSP, {granted:g} bytes per cycle, "
         f"{board.clock_mhz:g} MHz assumed, weights {stream}"
         + (f"; beyond the DSP slices of {board.name}: for cycles only" if beyond else "")

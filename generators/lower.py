@@ -315,7 +315,7 @@ def _streamed(steps: list[Step], config: CoreConfig, layer: int) -> list[Step]:
             headers = -(-step.n_tiles // config.header_tiles) + step.constant
             beats += row * headers + words * step.n_tiles
             pad = -beats % (config.stream.period_beats if ends else row)
-            step = replace(step, k_words=words, terms=terms, pad=pad)
+            step = replace(step, k_words=words // config.span, terms=terms, pad=pad)
             beats += pad
         elif ends:
             raise ScheduleError(f"Phase {step.name} ends a weight stream, but has no weights")

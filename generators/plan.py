@@ -1,5 +1,6 @@
 """The plan: which engine shape and buffer sizes a model gets on a target, and what limited them."""
 
+import itertools
 import warnings
 from dataclasses import dataclass
 
@@ -95,7 +96,11 @@ def best_plan(card: ModelCard, target: TargetCard, compression: Compression | No
             if engine is dense and not found:
                 raise
     return max(
-        found, key=lambda p: (p.config.tokens * p.config.lanes**2, p.config.sparsity != "dense")
+        found,
+        key=lambda p: (
+            p.config.tokens * p.config.reduce * p.config.lanes,
+            p.config.sparsity != "dense",
+        ),
     )
 
 
@@ -108,8 +113,9 @@ def plan(
     """Choose the shape of the core; weights are stored as ``compression`` says, as int8 if it is None.
 
     The shape that takes the most bytes from memory a cycle wins: decoding is bound by them. Among equals, the most
-    products a cycle, then an engine that takes weights at least twice as fast as memory delivers them (it catches
-    up after softmax and norms), then the fewest lanes.
+    products a cycle, then one that takes more beats of weights at once, for fewer token rows; then an engine that
+    takes weights at least twice as fast as memory delivers them (it catches up after softmax and norms), then the
+    fewest lanes.
 
     Raises
     ------
@@ -142,7 +148,7 @@ def plan(
         )
     reasons: tuple[str, ...] = ()
     too_large: DesignError | None = None
-    for tokens, lanes in _shapes(card, target, engine, asked):
+    for tokens, span, lanes in _shapes(card, target, engine, asked):
         memory = _memory(card, target, lanes, asked)
         have = target.memory.bytes_per_port
         if memory.bytes_per_port > have:
@@ -152,7 +158,7 @@ def plan(
                 f"{_what_fits(target)}"
             )
             continue
-        config, missing = _config(card, target, engine, tokens, lanes, memory, asked)
+        config, missing = _config(card, target, engine, (tokens, span, lanes), memory, asked)
         if not missing:
             return Plan(config, memory, _limits(card, target, config), asked)
         reasons = reasons or missing
@@ -166,8 +172,8 @@ def plan(
 
 def _limits(card: ModelCard, target: TargetCard, c: CoreConfig) -> tuple[str, ...]:
     engine = make_core_engine(c)
-    shape = f"{c.tokens}x{c.lanes}x{c.lanes}"
-    if c.turns > 1:
+    shape = f"{c.tokens}x{c.reduce}x{c.lanes}"
+    if c.sparsity != "dense":
         shape += f", {c.sparsity} of them"
     if c.chunk == CHUNK:
         chunk = "enough for compute to bind"
@@ -178,7 +184,7 @@ def _limits(card: ModelCard, target: TargetCard, c: CoreConfig) -> tuple[str, ..
         + _lane_limit(card, target, engine),
         (
             f"{c.ports} of {target.memory.ports} memory ports, {c.stripe_bytes} bytes per cycle; "
-            f"the engine takes {c.beat_bytes}"
+            f"the engine takes {c.span * c.stream.beat_bytes if c.span > 1 else c.beat_bytes}"
         ),
         f"{c.chunk} tokens a pass: {chunk}",
     )
@@ -186,12 +192,18 @@ def _limits(card: ModelCard, target: TargetCard, c: CoreConfig) -> tuple[str, ..
 
 def _shapes(
     card: ModelCard, target: TargetCard, engine: EngineSpec, compression: Compression
-) -> list[tuple[int, int]]:
-    """Token rows and lanes that the multipliers allow, the best first."""
-    if engine.reduce is not None and engine.reduce != engine.outputs:
+) -> list[tuple[int, int, int]]:
+    """Token rows, beats of weights at once, and lanes that the multipliers allow, the best first."""
+    spans = _spans(engine, compression)
+    if (
+        engine.reduce is not None
+        and engine.outputs is not None
+        and engine.reduce not in [span * engine.outputs for span in spans]
+    ):
+        times = f", or {', '.join(map(str, spans[1:]))} times as many" if spans[1:] else ""
         raise DesignError(
-            f"engine {engine.reduce}x{engine.outputs}: a core needs as many reduction lanes as outputs; "
-            f"use {engine.tokens}x{engine.reduce}x{engine.reduce}"
+            f"engine {engine.reduce}x{engine.outputs}: a core needs as many reduction lanes as outputs{times}; "
+            f"use {engine.tokens}x{engine.outputs}x{engine.outputs}"
         )
     legal = [n for n in LANES if not (card.head_size % n or card.width % n or card.ffn % n)]
     legal = [n for n in legal if not (card.head_size // n) & (card.head_size // n - 1)]
@@ -206,35 +218,45 @@ def _shapes(
         raise DesignError(
             f"{card.name}: head size {card.head_size} must be a power of two times 8 lanes or more"
         )
-    if engine.reduce is not None and engine.tokens is not None:
-        if engine.reduce not in legal:
+    if engine.reduce is not None and engine.outputs is not None and engine.tokens is not None:
+        if engine.outputs not in legal:
             raise DesignError(
-                f"engine with {engine.reduce} lanes: {card.name} (head size {card.head_size}) takes "
+                f"engine with {engine.outputs} lanes: {card.name} (head size {card.head_size}) takes "
                 f"{', '.join(map(str, legal))}"
+            )
+        span = engine.reduce // engine.outputs
+        if not _side_by_side(card, span, engine.outputs):
+            raise DesignError(
+                f"engine {engine.reduce}x{engine.outputs}: {card.name} has matrices of other than a multiple of "
+                f"{engine.reduce} inputs ({card.width}, {card.ffn}); "
+                f"use {engine.tokens}x{engine.outputs}x{engine.outputs}"
             )
         if engine.tokens & (engine.tokens - 1):
             raise DesignError(f"engine with {engine.tokens} token rows: must be a power of two")
-        need = _engine(engine, engine.tokens, engine.reduce, target, compression).resources().dsp
-        need += function_unit_dsp(engine.reduce)
+        shape = (engine.tokens, span, engine.outputs)
+        need = _engine(engine, shape, target, compression).resources().dsp
+        need += function_unit_dsp(engine.outputs)
         if need > target.dsp_usable:
             raise DesignError(
-                f"engine {engine.tokens}x{engine.reduce}x{engine.reduce} needs {need} multipliers, {target.name} has "
+                f"engine {engine.tokens}x{engine.reduce}x{engine.outputs} needs {need} multipliers, {target.name} has "
                 f"{target.dsp_usable} ({need - target.dsp_usable} too many)"
             )
-        return [(engine.tokens, engine.reduce)]
+        return [shape]
     found = []
-    for lanes in legal:
+    for lanes, span in itertools.product(legal, spans):
+        if not _side_by_side(card, span, lanes):
+            continue
         stripe = _ports(target, lanes) * target.memory.port_bits // 8
         tokens = 1
         while tokens <= lanes:
-            candidate = _engine(engine, tokens, lanes, target, compression)
+            candidate = _engine(engine, (tokens, span, lanes), target, compression)
             if not _fits(candidate, target):
                 break
-            speed = tokens * lanes**2 / candidate.beat_cycles(tokens)
-            found.append((stripe, speed, min(2, lanes * lanes // stripe), -lanes, tokens))
+            speed = tokens * span * lanes**2 / candidate.beat_cycles(tokens)
+            found.append((stripe, speed, span, min(2, lanes * lanes // stripe), -lanes, tokens))
             tokens *= 2
     if not found:
-        own = _engine(engine, 1, legal[0], target, compression).resources()
+        own = _engine(engine, (1, 1, legal[0]), target, compression).resources()
         need = own.dsp + function_unit_dsp(legal[0])
         what = f"{need} multipliers, there are {target.dsp_usable}"
         if need <= target.dsp_usable:
@@ -242,17 +264,32 @@ def _shapes(
         raise DesignError(
             f"{card.name} does not fit {target.name}: its smallest engine (1x{legal[0]}x{legal[0]}) needs {what}"
         )
-    return [(tokens, -negative) for *_, negative, tokens in sorted(found, reverse=True)]
+    return [
+        (tokens, span, -negative) for _, _, span, _, negative, tokens in sorted(found, reverse=True)
+    ]
+
+
+def _spans(engine: EngineSpec, compression: Compression) -> list[int]:
+    """Beats of weights that an engine may take at once: of kept ones as many as have all weights of one."""
+    form = compression.stream
+    most = 1 if engine.sparsity == "dense" or form.block else form.m // form.n
+    return [1 << bits for bits in range(most.bit_length())]
+
+
+def _side_by_side(card: ModelCard, span: int, lanes: int) -> bool:
+    """Whether every matrix has as many words of inputs as such beats take."""
+    return not (card.width % (span * lanes) or card.ffn % (span * lanes))
 
 
 def _engine(
-    engine: EngineSpec, tokens: int, lanes: int, target: TargetCard, compression: Compression
+    engine: EngineSpec, shape: tuple[int, int, int], target: TargetCard, compression: Compression
 ) -> Engine:
+    tokens, span, lanes = shape
     sharing = {} if engine.sparsity == "dense" else {"share": compression.stream.share}
     with warnings.catch_warnings():  # an engine that is only asked
         warnings.simplefilter("ignore", UnusedElaboratable)
         return make_engine(
-            engine.array, engine.pe, engine.sparsity, tokens=tokens, reduce=lanes, outputs=lanes,
+            engine.array, engine.pe, engine.sparsity, tokens=tokens, reduce=span * lanes, outputs=lanes,
             encoding=engine.encoding, dsp=target.dsp_variant, **sharing,
         )  # fmt: skip
 
@@ -283,7 +320,7 @@ def _what_fits(target: TargetCard) -> str:
         card = load_model_card(name)
         try:
             memory = _memory(
-                card, target, _shapes(card, target, default_engine(target), Compression())[0][1]
+                card, target, _shapes(card, target, default_engine(target), Compression())[0][-1]
             )
         except DesignError:
             continue
@@ -303,12 +340,12 @@ def _config(
     card: ModelCard,
     target: TargetCard,
     engine: EngineSpec,
-    tokens: int,
-    lanes: int,
+    shape: tuple[int, int, int],
     memory: MemoryMap,
     compression: Compression,
 ) -> tuple[CoreConfig, tuple[str, ...]]:
     """The core with the longest pass and the largest buffers that fit, or what the smallest one lacks."""
+    tokens, span, lanes = shape
     context_beats = -(-card.context // lanes) * (card.head_size // lanes)
     form = compression.stream
     stream = stream_shape(form, lanes, memory.stripe_bytes)
@@ -336,7 +373,7 @@ def _config(
         held = max(heads * context_beats, -(-4 * context_beats // 3))  # a quarter may be on its way
         return CoreConfig(
             array=engine.array, pe=engine.pe, encoding=engine.encoding or "",
-            sparsity=engine.sparsity, dsp=target.dsp_variant,
+            sparsity=engine.sparsity, span=span, dsp=target.dsp_variant,
             tokens=tokens, lanes=lanes, width=card.width, heads=card.heads, kv_heads=card.kv_heads,
             head_size=card.head_size, ffn=card.ffn, centred=card.norm == "layernorm",
             rotary=card.position == "rotary", gate=GATES[card.activation], gated=card.gated,

@@ -168,7 +168,7 @@ def make_report(
             array=c.array,
             pe=c.pe,
             tokens=c.tokens,
-            reduce=c.lanes,
+            reduce=c.reduce,
             outputs=c.lanes,
         ),
         lanes=speed.lanes,

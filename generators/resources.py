@@ -197,7 +197,14 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
         buffer("value ring", "memory ports", lanes, c.v_depth, word),
         buffer("embedding queues", "memory ports", c.ports, port.e_depth, word, "distributed"),
         buffer("write queues", "memory ports", c.ports, port.writes, word * 9 // 8, "distributed"),
-        buffer("activations", "buffers", c.tokens, c.activation_depth, 8 * c.lanes, large),
+        buffer(
+            "activations",
+            "buffers",
+            c.tokens * c.span,
+            c.activation_depth // c.span,
+            8 * c.lanes,
+            large,
+        ),
         buffer("residual stream", "buffers", 1, c.chunk * c.width_words, 16 * c.lanes, large),
         buffer("scores", "softmax", 1, c.tokens * slot_words, 16 * c.lanes),
         buffer("probabilities", "softmax", c.tokens, slot_words, 7 * c.lanes),
@@ -305,7 +312,8 @@ def _names(unit: Unit) -> list[str]:
 def _operands(c: CoreConfig) -> Resources:
     """Three sources for weights, two for activations (two to a LUT), and the words of a stripe."""
     words = 16 * c.lanes * (_stripe_words(c) - 1) / 3
-    return Resources(lut=8 * c.beat_bytes + 4 * c.tokens * c.lanes + words) + _decoder(c)
+    activations = (4 if c.span == 1 else 8) * c.tokens * c.reduce  # of words side by side, any
+    return Resources(lut=8 * c.beat_bytes + activations + words) + _decoder(c)
 
 
 def _decoder(c: CoreConfig) -> Resources:
@@ -315,19 +323,19 @@ def _decoder(c: CoreConfig) -> Resources:
         return Resources()
     taken = 0.0
     for size, row in (
-        (s.value_bytes, s.row_bytes),
-        (s.index_bytes, s.stripe_bytes),
-        (s.factor_bytes, s.stripe_bytes),
+        (c.span * s.value_bytes, s.row_bytes),
+        (c.span * s.index_bytes, s.stripe_bytes),
+        (c.span * s.factor_bytes, s.stripe_bytes),
     ):
         if size:
             taken += 8 * size * (max(1, row // size) - 1) / 3
-    products = 28 * 2 * s.value_bytes if s.bits == 4 else 0
+    products = 28 * 2 * c.span * s.value_bytes if s.bits == 4 else 0
     side = c.side
     read = sum(8 * s.stripe_bytes * p.lanes for p in side.planes) if side is not None else 0
-    if (
-        c.turns > 1
-    ):  # places stay positions; of masks they are counted. The words of dense beats, in turns
-        places = (0 if s.position_bits else 12 * s.place_count) + 8 * s.lanes * s.taps
+    if c.sparsity != "dense":
+        # Places stay positions; of masks they are counted. The words of dense beats, in turns.
+        counted = 0 if s.position_bits else 12 * s.place_count
+        places = c.span * (counted + 8 * s.lanes * s.taps)
     else:
         places = {1: 0, 4: 10, 8: 16, 16: 24}[s.m] * s.row_bytes
     return Resources(lut=taken + products + places + 8 * s.row_bytes, ff=read)

@@ -348,13 +348,14 @@ class Core:
         m, task = self._m, what.task
         rows = size_value(task.m, shape.tokens, shape.past)
         words = m.tile_beats(task.name, self._layer, size_value(task.k, shape.tokens, shape.past))
+        taken = range(0, words, m.span)  # the first of those that the engine takes at once
         tiles = -(-size_value(task.n, shape.tokens, shape.past) // m.lanes)
         groups = [min(m.tokens, rows - g) for g in range(0, rows, m.tokens)]
         cycle = start + 1
         if what.result == GATED:
             cycle = self._other(cycle) + 1
         # Rows leave faster than tiles come: then all groups but the first are one stream of beats.
-        smooth = len(groups) > 1 and words >= groups[0] and what.result not in (KEY, VALUE)
+        smooth = len(groups) > 1 and len(taken) >= groups[0] and what.result not in (KEY, VALUE)
         smooth &= max(m.beat_cycles) == 1
         for n in range(tiles):
             if n % m.header_tiles == 0:
@@ -363,9 +364,7 @@ class Core:
             g = 0
             while g < len(groups):
                 count = len(groups) - g if g and smooth and self._rows.smooth else 1
-                issued = self._tile(
-                    "w", None if g else range(words), words * count, cycle, groups[g]
-                )
+                issued = self._tile("w", None if g else taken, len(taken) * count, cycle, groups[g])
                 cycle = issued + 1
                 g += count
                 if g == len(groups):

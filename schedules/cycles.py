@@ -126,7 +126,7 @@ def ideal(schedule: Schedule, machine: Machine, phase: Phase, shape: Pass) -> Id
     if what.kind == "product":
         macs = int(macs * machine.stored_share(what.task.name, size_value(what.task.k, 1)))
     bytes_read = phase_bytes(machine, what, shape)
-    turns = machine.turns if what.kind == "attention" else 1
+    turns = machine.turns * machine.span if what.kind == "attention" else 1
     return Ideal(
         compute=-(-macs * turns // machine.multipliers),
         memory=-int(-bytes_read // machine.bytes_per_cycle),

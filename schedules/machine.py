@@ -67,6 +67,7 @@ class Machine:
     embed_words : words of ``lanes`` elements in a stripe of an embedding row.
     row_stripes, position_stripes : stripes of an embedding row, and of a row of positions.
     turns : beats of the engine for a beat of keys or values.
+    span : beats of weights that it takes at once.
     stream_row, stream_period : beats of weights whose values take as many bytes as an uncompressed beat, and beats
         of a period, at whose end layers end.
     stream_side : words of a port in a period that come before its values.
@@ -117,6 +118,7 @@ class Machine:
     row_stripes: int
     position_stripes: int
     turns: int = 1
+    span: int = 1
     stream_row: int = 1
     stream_period: int = 1
     stream_side: int = 0

@@ -105,7 +105,12 @@ def _template(problem: Problem, machine: Machine) -> Template:
         units.setdefault(unit, []).append(op)
     return Template(
         cores=(
-            Core(CORE, machine.array, machine.pe, (machine.tokens, machine.lanes, machine.lanes)),
+            Core(
+                CORE,
+                machine.array,
+                machine.pe,
+                (machine.tokens, machine.span * machine.lanes, machine.lanes),
+            ),
         ),
         sfus=tuple(Sfu(unit, tuple(ops), machine.lanes) for unit, ops in units.items()),
         mem=(Memory(MEMORY, machine.ports, machine.port_rate, machine.memory_latency),),

@@ -1,5 +1,6 @@
 """The accelerator: units, buffers and memory of one core, wired."""
 
+from collections.abc import Callable
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
@@ -41,7 +42,7 @@ def make_core_engine(config: CoreConfig):
         encoding=config.encoding or None,
         dsp=config.dsp,
         tokens=config.tokens,
-        reduce=config.lanes,
+        reduce=config.reduce,
         outputs=config.lanes,
         acc_bits=accumulator_bits(longest),
         **sharing,
@@ -82,6 +83,11 @@ class Accelerator(Unit):
     def program(self) -> Program:
         return self._program
 
+    @property
+    def _span_bits(self) -> int:
+        """Bits of a word's place among those that the engine takes side by side."""
+        return (self._config.span - 1).bit_length()
+
     def elaborate(self, platform: Any) -> Module:
         c, m = self._config, Module()
         engine = place(m, "engine", make_core_engine(c))
@@ -90,10 +96,11 @@ class Accelerator(Unit):
         drain = place(m, "drain", Drain(c, acc_bits=engine.acc_bits))
         memory = place(m, "memory", OperandMemory(
             StripedMemory(ports=c.ports, shape=c.port_shape), lanes=c.lanes, stripe_bytes=c.stripe_bytes,
-            stream=c.stream, kept=c.turns > 1,
+            stream=c.stream, kept=c.sparsity != "dense", span=c.span,
         ))  # fmt: skip
+        # Words that an engine takes side by side lie in banks of their own.
         activations = place(m, "activations", BankedBuffer(
-            banks=c.tokens, depth=c.activation_depth, width=8 * c.lanes, style=c.buffer_style,
+            banks=c.tokens * c.span, depth=c.activation_depth // c.span, width=8 * c.lanes, style=c.buffer_style,
         ))  # fmt: skip
         residual = place(m, "residual", BankedBuffer(
             banks=1, depth=c.chunk * c.width_words, width=16 * c.lanes, style=c.buffer_style,
@@ -178,7 +185,7 @@ class Accelerator(Unit):
         is_parameter = feeder.beat.kind == Beat.NORM_PARAMETER
         m.d.comb += [
             activations.r_en.eq(feeder.a_en),
-            activations.r_addr.eq(feeder.a_addr),
+            activations.r_addr.eq(feeder.a_addr >> self._span_bits),
             engine.i.valid.eq(feeder.beat_valid & is_engine),
             feeder.beat_ready.eq(
                 Mux(is_engine, engine.i.ready, Mux(is_parameter, self._parameter_ready, 1))
@@ -191,14 +198,19 @@ class Accelerator(Unit):
             memory.source.eq(feeder.beat.source),
             *([memory.raw.eq(~is_engine)] if c.stream.compressed else []),
             engine.i.p.x.eq(
-                Mux(feeder.beat.source == Source.VALUES, self._probabilities, activations.r_data)
+                Mux(
+                    feeder.beat.source == Source.VALUES,
+                    self._of_rows(self._probabilities, 1, lambda row: [row] * c.span),
+                    self._of_rows(
+                        activations.r_data, c.span, lambda row: self._words_of(row, feeder.beat)
+                    ),
+                )
             ),
         ]
         if c.turns > 1:
-            m.d.comb += [
-                memory.turn.eq(feeder.beat.turn),
-                Cat(engine.i.p.w, engine.i.p.index).eq(memory.beat),
-            ]
+            m.d.comb += memory.turn.eq(feeder.beat.turn)
+        if c.sparsity != "dense":
+            m.d.comb += Cat(engine.i.p.w, engine.i.p.index).eq(memory.beat)
         else:
             m.d.comb += engine.i.p.w.eq(memory.beat)
         m.d.comb += self._counters.events.eq(
@@ -210,6 +222,22 @@ class Accelerator(Unit):
                 feeder.waiting,
             )
         )
+
+    def _of_rows(self, data: Any, words: int, take: Callable[[Any], list[Any]]) -> Any:
+        """What a beat takes of each token row, of whose words so many lie side by side."""
+        c = self._config
+        if c.span == 1:
+            return data
+        bits = 8 * c.lanes * words
+        return Cat(Cat(take(data[t * bits : (t + 1) * bits])) for t in range(c.tokens))
+
+    def _words_of(self, row: Any, beat: Any) -> list[Any]:
+        """The words of a row that a beat is for, of those that were read."""
+        c, bits = self._config, self._span_bits
+        return [
+            row.word_select(beat.words[h * bits : (h + 1) * bits], 8 * c.lanes)
+            for h in range(c.span)
+        ]
 
     def _headers(self, m, feeder, drain, softmax, memory) -> None:
         """Words of the weight stream that are not weights: tile headers and constants."""
@@ -313,11 +341,18 @@ class Accelerator(Unit):
         """Write and read ports: embedding, norm and matrix products never run at the same time."""
         c = self._config
         token_bits = (c.tokens - 1).bit_length()
+        word = Signal(range(c.activation_depth))
         norm_address = (norm.y_row >> token_bits) * c.width_words + norm.y_chunk + c.norm_base
         m.d.comb += [
             activations.w_en.eq(drain.a_en | norm.y_valid),
-            activations.w_bank.eq(Mux(norm.y_valid, norm.y_row[:token_bits], drain.a_bank)),
-            activations.w_addr.eq(Mux(norm.y_valid, norm_address, drain.a_addr)),
+            word.eq(Mux(norm.y_valid, norm_address, drain.a_addr)),
+            activations.w_bank.eq(
+                Cat(
+                    word[: self._span_bits],
+                    Mux(norm.y_valid, norm.y_row[:token_bits], drain.a_bank),
+                )
+            ),
+            activations.w_addr.eq(word >> self._span_bits),
             activations.w_data.eq(Mux(norm.y_valid, norm.y_data.as_value(), drain.a_data)),
             residual.w_en.eq(drain.x_wen | embed.x_wen),
             residual.w_bank.eq(0),

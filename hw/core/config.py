@@ -21,6 +21,8 @@ class CoreConfig:
     ----------
     array, pe, encoding : names of the engine's array, processing element and encoding ("": its default)
     sparsity : of the engine: ``"dense"``, or that of the weight stream, whose kept weights it then takes
+    span : beats of the weight stream that such an engine takes at once, a power of two, M / N at most: ``span * R``
+        inputs, as words side by side
     dsp : what ``dsp_packed`` is made of
     buffer_style : what the activation and residual buffers are made of: ``"block"`` or ``"ultra"`` RAM
     ring_style : what the weight ring is made of, likewise
@@ -50,6 +52,7 @@ class CoreConfig:
     pe: str = "mac"
     encoding: str = ""
     sparsity: str = "dense"
+    span: int = 1
     dsp: str = "generic"
     buffer_style: str = "block"
     ring_style: str = "block"
@@ -108,6 +111,7 @@ class CoreConfig:
             raise ValueError(
                 f"an engine of sparsity {self.sparsity} takes weights of that sparsity, not {self.w_n}:{self.w_m}"
             )
+        self._check_span()
         for name, n in self.w_terms:
             if not _power_of_two(n):
                 raise ValueError(f"terms of {name} must be a power of two, not {n!r}")
@@ -171,6 +175,24 @@ class CoreConfig:
                     f"can hold {window[ring]}"
                 )
 
+    def _check_span(self) -> None:
+        most = 1 if self.sparsity == "dense" else self.stream.turns
+        if not _power_of_two(self.span) or self.span > most:
+            raise ValueError(
+                f"an engine of sparsity {self.sparsity} takes a power of two of beats at once, at most {most}, "
+                f"not {self.span!r}"
+            )
+        if self.span > 1 and self.w_masks:
+            raise ValueError(
+                "words of blocks that are left out are not side by side: span must be 1"
+            )
+        for name in ("width", "ffn"):
+            words = getattr(self, name) // self.lanes
+            if words % self.span:
+                raise ValueError(
+                    f"{name} must be a multiple of {self.span} words of {self.lanes} lanes, not {words} of them"
+                )
+
     @property
     def stream(self) -> WeightStream:
         """Sizes of the weight stream."""
@@ -230,7 +252,8 @@ class CoreConfig:
             ("i", stream.index_bytes, stream.index_stripes),
         ):
             if size:
-                planes.append(SidePlane(name, stripes, max(1, size // self.stripe_bytes)))
+                row = max(1, self.span * size // self.stripe_bytes)
+                planes.append(SidePlane(name, stripes, row))
         return SideShape(stream.period_rows, tuple(planes)) if planes else None
 
     @property
@@ -253,12 +276,17 @@ class CoreConfig:
         """The engine as a user asks for it."""
         pe = f"{self.pe}.{self.encoding}" if self.encoding else self.pe
         pe += "" if self.sparsity == "dense" else f":{self.sparsity}"
-        return f"{self.array}:{pe}:{self.tokens}x{self.lanes}x{self.lanes}"
+        return f"{self.array}:{pe}:{self.tokens}x{self.reduce}x{self.lanes}"
+
+    @property
+    def reduce(self) -> int:
+        """Inputs that the engine takes of each row in a beat."""
+        return self.span * self.lanes
 
     @property
     def turns(self) -> int:
         """Beats of the engine for one of keys or values, which have all their weights."""
-        return 1 if self.sparsity == "dense" else self.stream.turns
+        return 1 if self.sparsity == "dense" else self.stream.turns // self.span
 
     @property
     def beat_bytes(self) -> int:

@@ -68,6 +68,8 @@ class Feeder(Unit):
     the first of a group of tiles waits a cycle for its header.
 
     If the engine takes kept weights, a beat of keys or values is offered in ``turns`` parts, with the same activations.
+    If it takes several beats of weights at once (``span``), of as many words of the operand side by side, ``words`` of
+    a beat says which of them each is for: terms of one word, and parts of keys, are all for the same.
 
     Latency
     -------
@@ -102,7 +104,10 @@ class Feeder(Unit):
                 f"{ring}_free": Out(1), f"{ring}_count": Out(16),
             }  # fmt: skip
         beats = -(-config.norm_bytes * config.width // config.beat_bytes)
-        turn = {"turn": range(config.turns)} if config.turns > 1 else {}
+        turn: dict[str, Any] = {"turn": range(config.turns)} if config.turns > 1 else {}
+        self._span_bits = (config.span - 1).bit_length()
+        if config.span > 1:
+            turn["words"] = config.span * self._span_bits
         self._norm_beats = beats
         super().__init__(
             {
@@ -138,6 +143,7 @@ class Feeder(Unit):
                 "f": config.ffn, "c": config.context, "l": config.chunk, "s": config.slots,
                 **({"b": config.stream.row_beats} if config.stream.compressed else {}),
                 **({"turns": config.turns} if config.turns > 1 else {}),
+                **({"span": config.span} if config.span > 1 else {}),
                 **({"masks": 1} if config.w_masks else {}),
                 **config.variant,
                 **({} if config.centred else {"n": beats}),
@@ -241,7 +247,14 @@ class Feeder(Unit):
             m.d.comb += offered.turn.eq(k[:turn_bits])
 
         # -- the word of the operand that a tile's next beat is for, and whether it is the last beat for it
-        at_word: Any = k >> step.terms if compressed else k
+        span, span_bits = c.span, self._span_bits
+        at_word: Any = ((k << span_bits) >> step.terms)[:12] if compressed else k
+
+        def side_by_side(words: list[Any]) -> None:
+            """For which of the words that are read a beat is, for each of those that it takes."""
+            if span_bits:
+                m.d.comb += offered.words.eq(Cat(word[:span_bits] for word in words))
+
         words_begin, words_of, word_done = Signal(), Signal(slice_.shape()), Signal()
         last_term = Const(1)
         if c.w_masks:
@@ -362,13 +375,15 @@ class Feeder(Unit):
 
             with m.State("TILE"):
                 m.d.comb += [
-                    want.eq(1), offset.eq(k), offered_kind.eq(Beat.ENGINE),
+                    want.eq(1), offset.eq(k << span_bits), offered_kind.eq(Beat.ENGINE),
                     offered.first.eq(k == 0), offered.last.eq(last_k), offered.rows.eq(rows_of(g)),
                     self.a_en.eq(issue), self.a_addr.eq(operand + at_word), last_beat.eq(last_k),
                     tile.destination.eq(step.destination), tile.rows.eq(rows_of(g)),
                     tile.token.eq(g << token_bits), tile.address.eq(target + place), tile.chunk.eq(n),
                     tile.final.eq(last_n), tile.slice.eq(slice_),
                 ]  # fmt: skip
+                if span_bits:  # operands begin at a multiple of `span` words
+                    side_by_side([((k << span_bits) + h) >> step.terms for h in range(span)])
                 if c.w_masks:
                     m.d.comb += [
                         word_done.eq(issue & last_term),
@@ -384,7 +399,7 @@ class Feeder(Unit):
                         ]  # fmt: skip
                         with m.If(last_g):
                             used = (
-                                step.k_words + Mux(last_n, step.pad, 0)
+                                (step.k_words << span_bits) + Mux(last_n, step.pad, 0)
                                 if compressed
                                 else step.k_words
                             )
@@ -413,6 +428,7 @@ class Feeder(Unit):
 
             with m.State("SCORES"):
                 word, chunk_end = k == c.head_words * c.turns - 1, n == q_chunks - 1
+                side_by_side([q_word + of_head] * span)
                 m.d.comb += [
                     want.eq(1), source.eq(Source.KEYS), offset.eq(n * c.head_words + of_head),
                     offered_kind.eq(Beat.ENGINE), offered.first.eq(k == 0), offered.last.eq(word),

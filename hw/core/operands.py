@@ -30,8 +30,9 @@ class OperandMemory(TemplateUnit):
     used, and because the wide wires stay out of Amaranth's netlist.
 
     Compressed weights are decoded here; the reader of ring W counts their beats, and releases them one by one. An
-    engine that selects activations takes kept weights and their places instead of a beat; of a beat of keys or values,
-    which has all of its weights, it takes ``m / n`` such parts in turns.
+    engine that selects activations takes kept weights and their places instead of a beat, those of ``span`` beats side
+    by side; a beat of keys or values, which has all of its weights, has ``m / n`` such parts, of which it takes
+    ``span`` at once.
 
     Latency
     -------
@@ -44,14 +45,16 @@ class OperandMemory(TemplateUnit):
     stripe_bytes : of the memory
     stream : the weight stream
     kept : the engine takes kept weights
+    span : of so many beats, whose rows and sides are read at once; the index of the first is a multiple of it
 
     Members
     -------
     source : the ring that was read in the cycle before (:class:`hw.core.feeder.Source`)
-    beat : ``lanes * lanes`` bytes
+    beat : ``lanes * lanes`` bytes, or more if kept weights of several beats and their places take more
     raw : if weights are compressed: give the row of the weight stream that was read as it is
-    turn : if ``kept``: the part of a beat of keys or values; ``beat`` is then, unless ``raw``, weights and behind
-        them their places, both as of :class:`hw.core.decoder.WeightDecoder`
+    turn : if ``kept`` and a beat of keys or values has more than ``span`` parts: which of them
+        With ``kept``, ``beat`` is, unless ``raw``, weights and behind them their places: of each output (group of
+        outputs) those of ``span`` beats, in each as of :class:`hw.core.decoder.WeightDecoder`
     words : stream of ``2 * lanes`` bytes; every stripe of the client E gives ``stripe_bytes / (2 * lanes)``
     w, k, v : the rings without their data; all other members are those of the memory
     """
@@ -60,10 +63,14 @@ class OperandMemory(TemplateUnit):
 
     def __init__(
         self, memory: StripedMemory, *, lanes: int, stripe_bytes: int, stream: WeightStream,
-        kept: bool = False,
+        kept: bool = False, span: int = 1,
     ) -> None:  # fmt: skip
         self._memory, self._lanes, self._stripe_bytes = memory, lanes, stripe_bytes
-        self._stream, self._kept = stream, kept
+        self._stream, self._kept, self._span = stream, kept, span
+        self._turns = stream.turns // span if kept else 1
+        self._place_bits = stream.place_count * stream.place_bits * span if kept else 0
+        self._kept_bits = 8 * lanes * stream.taps * span
+        beat_bits = max(8 * lanes * lanes, self._kept_bits + self._place_bits if kept else 0)
         self._decoder = WeightDecoder(stream, kept=kept) if stream.compressed else None
         row_bits = stream.row_beats.bit_length() - 1
         readers = {ring: In(reader(16 + row_bits if ring == "w" else 16)) for ring in RINGS}
@@ -77,19 +84,21 @@ class OperandMemory(TemplateUnit):
                 **same,
                 **readers,
                 "source": In(Source),
-                "beat": Out(8 * lanes * lanes),
+                "beat": Out(beat_bits),
                 **({"raw": In(1)} if stream.compressed else {}),
-                **({"turn": In(range(stream.turns))} if kept else {}),
+                **({"turn": In(range(self._turns))} if self._turns > 1 else {}),
                 "words": Out(Stream(16 * lanes)),
             },
             {"l": lanes}
             | memory.key
             | ({"int": stream.bits} if stream.compressed else {})
-            | ({"kept": stream.n} if kept else {}),
+            | ({"kept": stream.n} if kept else {})
+            | ({"span": span} if span > 1 else {}),
         )
 
     def parts(self) -> list[Unit]:
-        return [self._memory] if self._decoder is None else [self._memory, self._decoder]
+        decoders = [] if self._decoder is None else [self._decoder] * self._span
+        return [self._memory, *decoders]
 
     def context(self) -> dict[str, Any]:
         inner = [name for name, _, _ in self._memory.ports()]
@@ -111,7 +120,12 @@ class OperandMemory(TemplateUnit):
             ],
             "stream": self._stream,
             "kept": self._kept,
-            **self._turns(),
+            "span": self._span,
+            "span_bits": (self._span - 1).bit_length(),
+            "kept_bits": self._kept_bits,
+            "place_bits": self._place_bits,
+            "out_bits": len(self.beat),
+            **self._parts(),
             "decoder": "" if self._decoder is None else self._decoder.module_name,
             "planes": self._planes(),
             "period_bits": (self._stream.period_beats - 1).bit_length(),
@@ -127,17 +141,18 @@ class OperandMemory(TemplateUnit):
             "is_values": Source.VALUES.value,
         }
 
-    def _turns(self) -> dict[str, Any]:
-        """Bits of a turn, and the places of a block's values in each of them."""
+    def _parts(self) -> dict[str, Any]:
+        """Turns of a beat of keys or values, and the places of a block's values in each of its parts."""
         s = self._stream
         bits = s.n * s.place_bits
         places = [
-            sum((turn * s.n + j) << (j * s.place_bits) for j in range(s.n))
-            for turn in range(s.turns)
+            sum((part * s.n + j) << (j * s.place_bits) for j in range(s.n))
+            for part in range(s.turns)
         ]
         return {
-            "turn_bits": (s.turns - 1).bit_length(),
-            "places_of_turn": [f"{bits}'d{value}" for value in places],
+            "turns": self._turns,
+            "turn_bits": (self._turns - 1).bit_length(),
+            "places_of_part": [f"{bits}'d{value}" for value in places],
         }
 
     def _planes(self) -> list[dict[str, Any]]:
@@ -150,7 +165,7 @@ class OperandMemory(TemplateUnit):
         ):
             if size:
                 row = ports[f"w__{name}_data"] // 8
-                beats = (row // size).bit_length() - 1
+                beats = (row // size).bit_length() - 1  # at least `span` of them
                 found.append(
                     {
                         "name": name,

@@ -47,7 +47,7 @@ class Step:
     head : after the layers, only in a pass that yields a token
     fetch : keys and values of the layer may be read once this step's are written
     constant : a constant header precedes the tiles
-    k_words, n_tiles : reduction beats and output tiles (MATMUL)
+    k_words, n_tiles : beats of the engine for a tile, and output tiles (MATMUL)
     terms : consecutive beats for the same word of the operand, a power of two
     pad : beats of the weight stream behind the last tile, which nobody reads
     source, source_stride : first word and words per group of the operand in the activation buffer

@@ -54,6 +54,43 @@ SPARSE = [
 """Weights of which the engine takes the kept ones: positions and masks, shared or not, terms of a dense matrix."""
 
 
+SPANS = [
+    pytest.param(
+        EngineSpec("chain", "dsp_packed", "2:4", 2, 16, 8),
+        Compression(
+            WeightFormat(4, 32, 2, 4, 2),
+            tensors={
+                "lm_head": INT8,
+                "h0.q": WeightFormat(4, 32),
+                "h0.fc2": WeightFormat(8, n=2, m=4, share=2),
+            },
+        ),
+        id="2:4",
+    ),
+    pytest.param(
+        EngineSpec("chain", "dsp_packed", "1:4", 1, 32, 8),
+        Compression(
+            WeightFormat(4, 32, 1, 4), tensors={"h0.q": WeightFormat(8, n=1, m=4), "lm_head": INT8}
+        ),
+        id="1:4",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        EngineSpec("chain", "dsp_packed", "2:8", 2, 16, 8),
+        Compression(WeightFormat(4, 32, 2, 8, 2), tensors={"lm_head": INT8}),
+        id="2:8, two at once",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        EngineSpec("chain", "dsp_packed", "4:8", 2, 32, 16),
+        Compression(WeightFormat(8, n=4, m=8)),
+        id="4:8",
+        marks=pytest.mark.slow,
+    ),
+]
+"""Kept weights of several beats at once: all parts of a beat of keys, or some; terms as many, fewer, more."""
+
+
 BLOCKS = [
     pytest.param(
         EngineSpec("tree", "mac", "dense", 2, 8, 8),
@@ -90,6 +127,19 @@ def test_takes_kept_weights(
     """The same with weights as they are stored; keys and values take several beats in the place of one."""
     spec = EngineSpec("chain", "dsp_packed", sparsity, 2, 16, 16)
     generates_the_same_text(spec, SPARSE_CARD, tmp_path, monkeypatch, compression)
+
+
+@pytest.mark.parametrize(("spec", "compression"), SPANS)
+def test_takes_several_beats_at_once(
+    spec: EngineSpec, compression: Compression, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same: words of the operand side by side, or one for all terms of a matrix; keys and values in fewer turns."""
+    counted = generates_the_same_text(spec, SPARSE_CARD, tmp_path, monkeypatch, compression)
+    span = (spec.reduce or 0) // (spec.outputs or 1)
+    groups = {1: 11, 2: 6}[
+        spec.tokens or 0
+    ] + 2  # of a prompt of 11 in chunks of 8, and of two tokens more
+    assert counted["fc1_beats"] == groups * (64 // (spec.outputs or 1)) ** 2 // span
 
 
 @pytest.mark.parametrize(("spec", "compression"), BLOCKS)

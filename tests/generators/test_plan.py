@@ -42,17 +42,53 @@ class TestKeptWeights:
     FORM = WeightFormat(4, 64, 2, 4, 2)
 
     def test_the_engine_of_a_sparse_model(self) -> None:
-        """Twice the token rows on as many slices; of a model with all its weights, and elsewhere, what it was."""
+        """Twice the inputs a beat on as many slices; of a model with all its weights, and elsewhere, what it was."""
         card = load_model_card("gpt2-medium")
         found = best_plan(card, U280, Compression(self.FORM)).config
         dense = best_plan(card, U280, Compression(WeightFormat(4, 64))).config
-        assert found.engine_name == "chain:dsp_packed:2:4:8x64x64"
+        assert found.engine_name == "chain:dsp_packed:2:4:4x128x64" and found.turns == 1
         assert dense.engine_name == "tree:dsp_packed:4x64x64"
         assert make_core_engine(found).resources().dsp == make_core_engine(dense).resources().dsp
         small = best_plan(
             load_model_card("tiny-gpt2"), target.load("sim-small"), Compression(self.FORM)
         )
         assert small.config.array == "tree"
+
+    @pytest.mark.parametrize(
+        ("engine", "span", "turns"),
+        [("2:4:1x64x64", 1, 2), ("2:4:1x128x64", 2, 1), ("1:4:1x128x64", 2, 2), ("1:4:1x256x64", 4, 1)],
+    )  # fmt: skip
+    def test_an_engine_that_takes_several_beats(self, engine: str, span: int, turns: int) -> None:
+        spec = parse_engine(f"chain:dsp_packed:{engine}")
+        n, m = map(int, spec.sparsity.split(":"))
+        asked = Compression(WeightFormat(4, 64, n, m, 2))
+        found = plan(load_model_card("gpt2-medium"), U280, spec, asked).config
+        assert (found.span, found.turns, found.reduce, found.lanes) == (span, turns, 64 * span, 64)
+        assert found.engine_name == str(spec) == str(parse_engine(found.engine_name))
+        assert make_core_engine(found).resources().dsp == 64 * 64 * span * n // m // 2
+
+    @pytest.mark.parametrize(
+        ("model", "engine", "form", "message"),
+        [
+            ("gpt2-medium", "2:4:1x256x64", FORM, "as outputs, or 2 times as many; use 1x64x64"),
+            ("gpt2-medium", "2:4:1x32x64", FORM, "as outputs, or 2 times as many; use 1x64x64"),
+            ("gpt2-medium", "2:4:1x128x64", WeightFormat(4, 64, 2, 4, 2, 64, 50), "as many .* as outputs; use"),
+            ("tinyllama-1.1b", "2:8:1x256x64", WeightFormat(4, 64, 2, 8, 2), None),
+            ("gpt2-odd", "2:4:1x128x64", FORM, r"other than a multiple of 128 inputs \(1088, 4352\); use 1x64x64"),
+        ],
+    )  # fmt: skip
+    def test_an_engine_that_takes_too_many(
+        self, model: str, engine: str, form: WeightFormat, message: str | None
+    ) -> None:
+        card = load_model_card(model.replace("odd", "medium"))
+        if model.endswith("odd"):
+            card = card.model_copy(update={"width": 1088, "heads": 17, "ffn": 4352})
+        spec = parse_engine(f"chain:dsp_packed:{engine}")
+        if message is None:
+            assert plan(card, U280, spec, Compression(form)).config.span == 4
+            return
+        with pytest.raises(DesignError, match=message):
+            plan(card, U280, spec, Compression(form))
 
     @pytest.mark.parametrize(
         ("compression", "kept"),

@@ -35,6 +35,15 @@ SIZES: dict[str, Any] = {
     "k_at": MAP.k, "v_at": MAP.v, "kv_layer_stripes": MAP.kv_layer_stripes, "kv_head_stripes": MAP.kv_head_stripes,
 }  # fmt: skip
 CONFIG = CoreConfig(**SIZES)
+KEPT = {
+    "array": "chain",
+    "pe": "dsp_packed",
+    "sparsity": "2:4",
+    "w_n": 2,
+    "w_m": 4,
+    "w_position_bits": 2,
+    "span": 2,
+}
 
 
 def simulate(dut, *benches: Callable) -> None:
@@ -64,6 +73,10 @@ class TestCoreConfig:
                 {"w_depth": 8},
                 "w_depth must hold the longest tile, 8 beats: of 8 beats a reader can hold 6",
             ),
+            ({"span": 2}, "sparsity dense takes a power of two of beats at once, at most 1, not 2"),
+            (KEPT | {"span": 4}, "sparsity 2:4 takes a power of two of beats at once, at most 2"),
+            (KEPT | {"w_masks": True}, "words of blocks that are left out are not side by side"),
+            (KEPT | {"ffn": 72}, "ffn must be a multiple of 2 words of 8 lanes, not 9 of them"),
         ],
     )
     def test_init_wrong(self, change, message) -> None:
