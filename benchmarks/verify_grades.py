@@ -1,7 +1,6 @@
 """`hwgen verify`, offline, on hwgen's own components: the grade of each, and what it is made of.
 
-Small instances of what every build is made of. There is no golden model in these runs (the tests of the
-components have them), so that the grade is of 85 points.
+Small instances of what every build is made of, each against its golden model.
 
     python benchmarks/verify_grades.py [-o grades.json] [NAME ...]
 """
@@ -23,15 +22,19 @@ from benchmarks.verify_strangers import figures
 from designs.progress import SilentProgress
 from generators.engine import EngineRequest, write_engine
 from generators.verilog import emit
-from hw.memory.buffers import Queue
+from hw.memory.buffers import Queue, RingMemory
 from hw.memory.burst import BurstCutter
+from hw.sfu.activation import ActivationPair
 from hw.sfu.argmax import ArgMax
+from hw.sfu.layernorm import InverseRoot, NormLanes, NormSums
 from hw.sfu.product import GatedProduct
 from hw.sfu.requantise import Requantise
-from hw.sfu.softmax import RowMaximum
+from hw.sfu.rotary import Rotary
+from hw.sfu.softmax import Exp2Lanes, Reciprocal, RowMaximum
 from hw.unit import Unit
 from sim.verify.campaign import Settings, run_campaign
 from sim.verify.formal import Effort
+from sim.verify.references import Reference, find_reference, reference_of
 from sim.verify.subject import elaborate
 
 UNITS: dict[str, Callable[[], Unit]] = {
@@ -41,6 +44,14 @@ UNITS: dict[str, Callable[[], Unit]] = {
     "gated product": lambda: GatedProduct(1),
     "argmax": lambda: ArgMax(2, 4),
     "row maximum": lambda: RowMaximum(2, 2),
+    "ring memory": lambda: RingMemory(bits=4, lanes=2, depth=4),
+    "activation pair": lambda: ActivationPair("gelu"),
+    "rotary": lambda: Rotary(2, 1),
+    "exp2 lanes": lambda: Exp2Lanes(2, 10, 2),
+    "reciprocal": lambda: Reciprocal(6, 2),
+    "norm sums": lambda: NormSums(4, 2),
+    "inverse root": lambda: InverseRoot(4, 18, 33),
+    "norm lanes": lambda: NormLanes(4, 2),
 }
 ENGINES = {
     "tree": "tree:mac:1x4x1", "matrix": "matrix:mac:1x2x2", "systolic_os": "systolic_os:mac:2x1x2",
@@ -49,29 +60,30 @@ ENGINES = {
 }  # fmt: skip
 
 
-def _rtl(name: str, folder: Path) -> tuple[list[Path], str]:
-    """Files and top of a component."""
+def _rtl(name: str, folder: Path) -> tuple[list[Path], str, Reference | None]:
+    """Files, top and golden model of a component."""
     if name in ENGINES:
         facts = write_engine(
             EngineRequest(ENGINES[name], x_bits=4, w_bits=4, k=8), folder / "engine"
         )
         rtl = folder / "engine" / "rtl"
-        return sorted(rtl.iterdir()), facts["top"]
-    emission = emit(UNITS[name]())
+        return sorted(rtl.iterdir()), facts["top"], find_reference(rtl, facts["top"])
+    unit = UNITS[name]()
+    emission = emit(unit)
     files = []
     for file, text in emission.files.values():
         (folder / file).write_text(text)
         files.append(folder / file)
-    return files, emission.top
+    return files, emission.top, reference_of(unit)
 
 
 def grade(name: str, folder: Path) -> dict[str, Any]:
     """Verify one component; its figures."""
     started = time.monotonic()
-    files, top = _rtl(name, folder)
+    files, top, reference = _rtl(name, folder)
     subject = elaborate(files, folder / "n", top=top)
     settings = Settings(rounds=3, target=98, seconds=150, cycles=2000, effort=Effort(5, 20))
-    result = run_campaign(subject, settings, folder / "v", SilentProgress())
+    result = run_campaign(subject, settings, folder / "v", SilentProgress(), reference=reference)
     row = {"name": name, "top": top, **figures(result), "status": result.status}
     terms = {
         t.name: round(t.points, 1) if t.points is not None else None for t in result.grade.terms

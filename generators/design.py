@@ -94,9 +94,6 @@ def facts(
         "phases": list(accelerator.program.names),
         "registers": {r.name: r.offset for r in registers},
         "counters": {r.name: r.offset for r in registers.counters},
-        "modules": [
-            {"name": name, "file": file, "count": emission.counts[name]}
-            for name, (file, _) in emission.files.items()
-        ],
+        "modules": emission.modules(),
         "blocks": None if emission.blocks is None else emission.blocks.model_dump(),
     }

@@ -169,8 +169,5 @@ def _facts(engine: Engine, request: EngineRequest, emission: Emission) -> dict[s
             for name, field in engine.o.payload.shape()
         },
         "resources": asdict(engine.resources()),
-        "modules": [
-            {"name": name, "file": file, "count": emission.counts[name]}
-            for name, (file, _) in emission.files.items()
-        ],
+        "modules": emission.modules(),
     }

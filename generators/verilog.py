@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,22 @@ class Emission:
     top : name of the top module
     files : module name -> (file name, text)
     counts : module name -> instances in the whole design (the top counts as 1)
+    origins : module name -> what its unit is made by (`hw.unit.Unit.origin`), of those that say it
     blocks : the parts of the module that was to be opened, None if there was none
     """
 
     top: str
     files: dict[str, tuple[str, str]]
     counts: dict[str, int]
+    origins: dict[str, dict[str, Any]] = field(default_factory=dict)
     blocks: Blocks | None = None
+
+    def modules(self) -> list[dict[str, Any]]:
+        """Each module as a manifest lists it: name, file, instances, and what its unit is made by."""
+        return [
+            {"name": name, "file": file, "count": self.counts[name], **self.origins.get(name, {})}
+            for name, (file, _) in self.files.items()
+        ]
 
 
 def emit(top: Unit, opened: Unit | None = None) -> Emission:
@@ -71,6 +80,7 @@ def emit(top: Unit, opened: Unit | None = None) -> Emission:
     verilog, netlist = _verilog(texts, inside)
     for name, text in verilog.items():
         files[name] = (f"{name}.v", _finished(text, collector.units[name].shared))
+    origins = {name: origin for name in files if (origin := collector.units[name].origin)}
     blocks = None
     if inside is not None:
         outputs = {
@@ -79,8 +89,8 @@ def emit(top: Unit, opened: Unit | None = None) -> Emission:
         }
         blocks = read_blocks(netlist, outputs)
     return Emission(
-        top.module_name, dict(sorted(files.items())), _count(top.module_name, collector), blocks
-    )
+        top.module_name, dict(sorted(files.items())), _count(top.module_name, collector), origins, blocks,
+    )  # fmt: skip
 
 
 def _rtlil(unit: Unit) -> str:

@@ -6,6 +6,7 @@ child's Verilog module while a :class:`Collector` is active (emission). A unit i
 parameters, so the collector elaborates each unique one once, however often it occurs.
 """
 
+import inspect
 from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,6 +43,14 @@ class Unit(wiring.Component):
     shared: ClassVar[bool] = False
     """Occurs often: a simulator compiles its code once instead of once for each instance."""
 
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, src_loc_at: int = 0, **kwargs: Any):
+        made: Any = super().__new__
+        unit = made(cls, *args, src_loc_at=src_loc_at + 1, **kwargs)
+        unit._given = args, kwargs
+        return unit
+
     def __init__(self, signature: Any, key: dict[str, int | str]) -> None:
         super().__init__(signature)
         self._key = dict(key)
@@ -50,6 +59,24 @@ class Unit(wiring.Component):
     def key(self) -> dict[str, int | str]:
         """The parameters that make this unit unique."""
         return dict(self._key)
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """What this unit is made by: its class as ``unit`` and the constructor's ``arguments``; plain values.
+
+        Whoever gets the Verilog can so find what it must equal. None if an argument is not a number, a
+        text, a truth or None.
+        """
+        args, kwargs = self._given
+        signature = inspect.signature(type(self).__init__)
+        bound = signature.bind(self, *args, **kwargs).arguments
+        bound.pop("self")
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                bound |= bound.pop(name, {})
+        if not all(value is None or isinstance(value, int | str) for value in bound.values()):
+            return None
+        return {"unit": f"{type(self).__module__}.{type(self).__qualname__}", "arguments": bound}
 
     @property
     def module_name(self) -> str:

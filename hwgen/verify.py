@@ -20,6 +20,7 @@ from sim.verify.hls import HlsGrade, grade_hls
 from sim.verify.llm.exchange import Exchanges, Mode
 from sim.verify.llm.proposer import Allowance, LlmProposer
 from sim.verify.llm.providers import connect, parse_provider
+from sim.verify.references import NOTES, find_reference
 from sim.verify.report import write_report
 from sim.verify.specification import read_specification
 from sim.verify.subject import elaborate
@@ -125,6 +126,7 @@ def verify(request: VerifyRequest, progress: Progress) -> tuple[Result, Path]:
         result = run_campaign(
             subject, settings, folder, progress, required=required,
             proposers=[proposer] if proposer else [],
+            reference=find_reference(files[0].parent, subject.top),
         )  # fmt: skip
         asked: dict[str, Any] = {
             "seed": settings.seed, "cycles": settings.cycles, "mutants": settings.mutants,
@@ -241,7 +243,7 @@ def _sources(request: VerifyRequest) -> tuple[list[Path], str | None, Path]:
     if not files:
         raise DesignError(f"{first}: there is no Verilog in it")
     top = request.top
-    for note in ("engine.json", "design.json"):
+    for note in NOTES:
         if top is None and (first / note).is_file():
             top = json.loads((first / note).read_text(encoding="utf-8")).get("top")
     return files, top, first.with_name(f"{first.resolve().name}.verify")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "ANGLE_FRACTION", "EXP2_TABLE", "GATE_FRACTION", "GATE_TABLE", "PRODUCT_FRACTION",
-    "RECIPROCAL_BITS", "ROTARY_FRACTION", "RSQRT_TABLE", "SCORE_FRACTION", "argmax", "clamp",
+    "RECIPROCAL_BITS", "ROTARY_FRACTION", "RSQRT_TABLE", "SCORE_FRACTION", "affine", "argmax", "clamp",
     "gated_activation", "gated_product", "layernorm", "reciprocal", "requantise", "residual_add",
     "rmsnorm", "rotary", "round_shift", "rsqrt", "softmax_row",
 ]  # fmt: skip
@@ -173,10 +173,15 @@ def layernorm(x: Ints, gamma: Ints, beta: Ints, gamma_shift: int, epsilon: int) 
     d = x.shape[0]
     total, squares = int(x.sum()), int((x * x).sum())
     r, e = rsqrt(d * squares - total * total + epsilon)
-    n = round_shift(
-        (d * x - total) * r, 13 + e
-    )  # 10 fraction bits, within 18 bits for d up to 16384
-    return clamp(round_shift(n * gamma + (np.asarray(beta, np.int64) << 10), gamma_shift + 10), 8)
+    return affine(d * x - total, r, e, gamma, np.asarray(beta, np.int64), gamma_shift)
+
+
+def affine(
+    centred: Ints, r: Ints | int, e: Ints | int, gamma: Ints, beta: Ints | int, gamma_shift: int
+) -> Ints:
+    """The end of a normalisation: ``centred`` times the inverse root ``(r, e)``, times gamma, plus beta, int8."""
+    n = round_shift(centred * r, 13 + e)  # 10 fraction bits, within 18 bits for d up to 16384
+    return clamp(round_shift(n * gamma + (beta << 10), gamma_shift + 10), 8)
 
 
 def rmsnorm(x: Ints, gamma: Ints, gamma_shift: int, epsilon: int) -> Ints:
@@ -188,8 +193,7 @@ def rmsnorm(x: Ints, gamma: Ints, gamma_shift: int, epsilon: int) -> Ints:
     x = np.asarray(x, np.int64)
     d = x.shape[0]
     r, e = rsqrt(d * int((x * x).sum()) + epsilon)
-    n = round_shift(d * x * r, 13 + e)  # 10 fraction bits
-    return clamp(round_shift(n * gamma, gamma_shift + 10), 8)
+    return affine(d * x, r, e, gamma, 0, gamma_shift)
 
 
 def softmax_row(scores: Ints) -> tuple[Ints, int]:

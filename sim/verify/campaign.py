@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from designs.progress import Progress
 from sim.errors import ToolError
@@ -20,9 +22,17 @@ from sim.verify.judge import Judgement, Proposal, admit, rule
 from sim.verify.mine import MineLimits, mine
 from sim.verify.mutants import Mutant, choose_mutants, write_mutants
 from sim.verify.properties import Property, parse_property
+from sim.verify.references import Columns, Reference, segments
 from sim.verify.respect import respecting
 from sim.verify.simulate import Kill, Simulator, build_simulator, record
-from sim.verify.stimulus import Stimulus, Stream, draw_stimulus, find_streams
+from sim.verify.stimulus import (
+    SCENARIO_RESET,
+    Stimulus,
+    Stream,
+    draw_stimulus,
+    find_streams,
+    followed,
+)
 from sim.verify.subject import Subject
 
 __all__ = [
@@ -38,9 +48,6 @@ __all__ = [
 
 COMPARED = 60
 """Survivors that are compared with the design in a round; the others wait for the next."""
-
-GoldenModel = Callable[[Trace], Golden]
-"""Compares what a trace shows with what a model says."""
 
 
 @dataclass(frozen=True)
@@ -164,20 +171,22 @@ class Result:
 def run_campaign(
     subject: Subject, settings: Settings, folder: Path, progress: Progress, *,
     proposers: Sequence[Proposer] = (), required: Sequence[Proposal] = (),
-    golden: GoldenModel | None = None,
+    reference: Reference | None = None,
 ) -> Result:  # fmt: skip
     """Verify a design.
 
     Parameters
     ----------
     required : what the specification states in the language of properties.
+    reference : the golden model; its scenarios are played behind the random inputs, and whatever it can
+        judge of the ports must agree with it.
 
     Raises
     ------
     ToolError
         If a tool that is needed is missing or cannot work with the design at all.
     """
-    return Campaign(subject, settings, folder, progress, proposers, required, golden).run()
+    return Campaign(subject, settings, folder, progress, proposers, required, reference).run()
 
 
 @dataclass
@@ -190,7 +199,8 @@ class Campaign:
     progress: Progress
     proposers: Sequence[Proposer]
     required: Sequence[Proposal]
-    golden: GoldenModel | None
+    reference: Reference | None
+    scenarios: list[Columns] = field(init=False, default_factory=list)
     streams: tuple[Stream, ...] = field(init=False)
     assumed: list[Property] = field(init=False, default_factory=list)
     rows: list[dict[str, int]] = field(init=False, default_factory=list)
@@ -208,7 +218,9 @@ class Campaign:
         subject, settings = self.subject, self.settings
         self.streams = find_streams(subject)
         with self.progress.step("simulator"):
-            recorder = build_simulator(subject, self.folder / "trace", watch=list(subject.signals))
+            watch = list(dict.fromkeys([*subject.signals, *(p.name for p in subject.ports)]))
+            recorder = build_simulator(subject, self.folder / "trace", watch=watch)
+        self.scenarios = self._scenarios()
         mutants = choose_mutants(subject, settings.mutants, settings.seed)
         mutated = write_mutants(subject, mutants, self.folder / "mutants")
         environment = self._environment()
@@ -220,7 +232,7 @@ class Campaign:
         for number in range(1, settings.rounds + 1):
             if number > 1:
                 trace = self._trace(recorder, number)
-            compared = self.golden(trace) if self.golden else None
+            compared = self._compare(trace)
             proposed = self._propose(trace, mutants, coverage, number)
             with self.progress.step(f"judge {number}", f"{len(proposed)} properties"):
                 self._judge(proposed, environment, trace)
@@ -284,7 +296,35 @@ class Campaign:
         stimulus, broken = respecting(self.subject, stimulus, self.assumed)
         for name in broken:
             self._note(f"the stimulus does not keep to assumption {name} in every cycle")
-        return stimulus
+        return followed(self.subject, stimulus, self.scenarios, self.settings.seed)
+
+    def _scenarios(self) -> list[Columns]:
+        """What the golden model's testbench plays; the same in every round."""
+        if self.reference is None:
+            return []
+        random = np.random.default_rng(self.settings.seed)
+        return [
+            self.reference.play(random, count, k)
+            for k, count in enumerate(self.reference.lengths(self.settings.cycles))
+        ]
+
+    def _compare(self, trace: Trace) -> Golden | None:
+        """What the golden model says of a trace, segment by segment."""
+        if self.reference is None:
+            return None
+        planned = trace.cycles - sum(
+            SCENARIO_RESET + len(next(iter(s.values()))) for s in self.scenarios
+        )
+        ports = [p.name for p in self.subject.ports]
+        scenarios = passed = values = 0
+        for segment in segments(trace, ports, planned):
+            outcome = self.reference.compare(segment)
+            values += outcome.compared
+            scenarios += outcome.compared > 0
+            passed += outcome.compared > 0 and outcome.wrong is None
+            if outcome.wrong is not None:
+                self._note(f"in cycle {segment.start + outcome.wrong} {outcome.note}")
+        return Golden(scenarios, passed, values, self.reference.what)
 
     def _propose(
         self, trace: Trace, mutants: Sequence[Mutant], coverage: Coverage | None, number: int

@@ -5,6 +5,7 @@
 // Signals are sampled when the inputs have settled, before the clock's edge.
 #include "design.cc"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -22,7 +23,9 @@ struct Item {
   size_t count() const { return (width + 31) / 32; }
 };
 
-struct Hold {  // The inputs of a stream wait while `valid` is high and `ready` is low.
+// The inputs of a stream wait while `valid` is high and `ready` is low. From cycle `paced` on they go on in
+// their own row afterwards, until the next reset; before it, with the row of the cycle.
+struct Hold {
   size_t valid;
   std::string ready;
   std::vector<size_t> inputs;
@@ -31,7 +34,7 @@ struct Hold {  // The inputs of a stream wait while `valid` is high and `ready` 
 struct Config {
   std::string clock = "", mutant = "", reset = "";
   int edge = 1, level = 1;
-  size_t cycles = 0, mutants = 0, first = 0, properties = 0;
+  size_t cycles = 0, mutants = 0, first = 0, properties = 0, paced = size_t(-1);
   bool stop_early = false;
   std::vector<std::string> inputs, compared, watched;
   std::vector<Hold> holds;
@@ -50,6 +53,7 @@ Config read_config(const char *path) {
     else if (key == "cycles") words >> config.cycles;
     else if (key == "mutants") words >> config.mutant >> config.first >> config.mutants;
     else if (key == "properties") words >> config.properties;
+    else if (key == "paced") words >> config.paced;
     else if (key == "stop_early") config.stop_early = true;
     else if (key == "input") { words >> name; config.inputs.push_back(name); }
     else if (key == "compare") { words >> name; config.compared.push_back(name); }
@@ -118,6 +122,9 @@ int main(int argc, char **argv) {
   const auto watched = items(bench, config.watched);
   std::vector<Item> readies;
   for (const auto &hold : config.holds) readies.push_back(bench.item(hold.ready));
+  std::vector<long> held_by(inputs.size(), -1);
+  for (size_t k = 0; k < config.holds.size(); k++)
+    for (size_t input : config.holds[k].inputs) held_by[input] = k;
   Item mutant, bad, reset;
   if (!config.mutant.empty()) mutant = bench.item(config.mutant);
   if (!config.reset.empty()) reset = bench.item(config.reset);
@@ -143,18 +150,25 @@ int main(int argc, char **argv) {
     std::vector<long> violated(config.properties, -1);
     size_t open = config.properties, cycle = 0;
     std::vector<bool> waits(config.holds.size(), false);
+    std::vector<size_t> at(config.holds.size(), 0);
+    bool was_reset = false;
     for (; cycle < config.cycles; cycle++) {
       std::vector<bool> held(inputs.size(), false);
-      for (size_t k = 0; k < config.holds.size(); k++)
+      for (size_t k = 0; k < config.holds.size(); k++) {
         if (waits[k])
           for (size_t input : config.holds[k].inputs) held[input] = true;
-      const uint32_t *next = &stimulus[cycle * row];
-      for (size_t k = 0; k < inputs.size(); k++) {
-        for (size_t word = 0; word < inputs[k].count(); word++, next++)
-          if (!held[k]) inputs[k].words[word] = *next;
+        const bool own = cycle > config.paced && !was_reset;
+        at[k] = own ? at[k] + !waits[k] : cycle;
+      }
+      for (size_t k = 0, word = 0; k < inputs.size(); word += inputs[k++].count()) {
+        const long hold = held_by[k];
+        if (held[k]) continue;
+        const uint32_t *from = &stimulus[(hold < 0 ? cycle : at[hold]) * row + word];
+        std::copy(from, from + inputs[k].count(), inputs[k].words);
       }
       bench.settle();
       const bool in_reset = reset.words && int(reset.words[0]) == config.level;
+      was_reset = in_reset;
       for (size_t k = 0; k < config.holds.size(); k++)
         waits[k] = !in_reset && inputs[config.holds[k].valid].words[0] && !readies[k].words[0];
       if (is_golden) {

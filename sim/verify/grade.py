@@ -45,10 +45,18 @@ FULL_DEPTH = 20
 
 @dataclass(frozen=True)
 class Golden:
-    """How often the design agrees with its golden model."""
+    """How often the design agrees with its golden model.
+
+    Parameters
+    ----------
+    scenarios, passed : stretches between resets in which the model can say anything, and that agree.
+    values : that were compared in them.
+    what : the model, in one line.
+    """
 
     scenarios: int
     passed: int
+    values: int
     what: str
 
 
@@ -129,7 +137,8 @@ def golden_term(golden: Golden | None) -> Term:
     if golden is None or golden.scenarios == 0:
         return Term("golden", most, None, {})
     counts: dict[str, float | int | str] = {
-        "scenarios": golden.scenarios, "passed": golden.passed, "what": golden.what,
+        "scenarios": golden.scenarios, "passed": golden.passed, "values": golden.values,
+        "what": golden.what,
     }  # fmt: skip
     return Term("golden", most, most * golden.passed / golden.scenarios, counts)
 

@@ -189,9 +189,9 @@ def grade_hls(
     """
     try:
         result = simulate(out, progress)
-        golden = Golden(1, int(result.identical), f"{result.values} values of the C-simulation")
+        golden = Golden(1, int(result.identical), result.values, "the C-simulation's results")
     except SimulationError as error:
-        golden = Golden(1, 0, str(error))
+        golden = Golden(1, 0, 0, str(error))
     bugs = find_bugs(out, count, seed)
     copy = folder / "seeded"
     shutil.copytree(out, copy, ignore=shutil.ignore_patterns("*.verify", "kernel", "kernel.new"))

@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 
 from sim.verify.subject import Port, Subject
 
-__all__ = ["PICK", "Stimulus", "Stream", "draw_stimulus", "find_streams"]
+__all__ = [
+    "PICK",
+    "SCENARIO_RESET",
+    "Stimulus",
+    "Stream",
+    "draw_stimulus",
+    "find_streams",
+    "followed",
+]
 
 PICK = "hwgen_pick"
 """The checker's input that says when a monitor begins to follow an element."""
 
-PHASE, RESET_CYCLES = 64, 3
+PHASE, RESET_CYCLES, SCENARIO_RESET = 64, 3, 2
 _VALID = re.compile(r"^(?P<head>.*?)(?P<word>valid|vld|tvalid)(?P<tail>(?:_[io])?)$", re.I)
 _SIDES = re.compile(r"^[io]_(?!_)|(?<!_)_[io]$")
 """Marks of a direction; in ``i__valid`` the ``i`` is the name of the stream."""
@@ -45,10 +53,13 @@ class Stimulus:
     ----------
     names : of the columns.
     words : [cycles, words of 32 bits of all columns], uint32.
+    paced : from this cycle on the inputs of a stream wait in their place while it waits, until the next
+        reset, so that nothing that a source offers is left out; before it what comes meanwhile is.
     """
 
     names: tuple[str, ...]
     words: NDArray[np.uint32]
+    paced: int | None = None
 
     @property
     def cycles(self) -> int:
@@ -117,12 +128,43 @@ def draw_stimulus(
     for cycle, row in enumerate(directed[: max(0, cycles - RESET_CYCLES)]):
         for name, value in row.items():
             values[name][RESET_CYCLES + cycle] = value
+    return Stimulus(tuple(port.name for port in columns), _words(columns, values))
+
+
+def _words(
+    columns: Sequence[Port], values: Mapping[str, NDArray[np.object_]]
+) -> NDArray[np.uint32]:
     words = [
         (values[port.name] >> (32 * k) & 0xFFFFFFFF).astype(np.uint32)
         for port in columns
         for k in range(-(-port.width // 32))
     ]
-    return Stimulus(tuple(port.name for port in columns), np.stack(words, axis=1))
+    return np.stack(words, axis=1)
+
+
+def followed(
+    subject: Subject, stimulus: Stimulus, scenarios: Sequence[Mapping[str, NDArray[np.object_]]],
+    seed: int,
+) -> Stimulus:  # fmt: skip
+    """A stimulus, and behind it scenarios, each after a reset; inputs that they leave out are random."""
+    if not scenarios:
+        return stimulus
+    random = np.random.default_rng(seed)
+    parts = [stimulus.words]
+    columns = [*subject.inputs, Port(PICK, 1, "input")]
+    for scenario in scenarios:
+        count = len(next(iter(scenario.values())))
+        values = {port.name: _column(port.width, count, random) for port in columns}
+        values |= {name: column for name, column in scenario.items() if name in values}
+        before = {port.name: np.repeat(values[port.name][:1], SCENARIO_RESET) for port in columns}
+        values = {name: np.concatenate([before[name], values[name]]) for name in values}
+        every = list(columns)
+        if subject.reset:
+            active = (np.arange(count + SCENARIO_RESET) < SCENARIO_RESET).astype(int).astype(object)
+            values[subject.reset.name] = active if subject.reset.level else 1 - active
+            every.append(Port(subject.reset.name, 1, "input"))
+        parts.append(_words(every, values))
+    return Stimulus(stimulus.names, np.concatenate(parts), stimulus.cycles)
 
 
 def _column(width: int, cycles: int, random: np.random.Generator) -> NDArray[np.object_]:

@@ -340,10 +340,15 @@ async def forgets_on_reset(dut, name: str) -> None:
     engine, rng = DEVICES[name], np.random.default_rng(6)
     await start(dut)
     for phase in range(2):
-        tiles = [random_tile(engine, rng, 3 * engine.reduce, engine.tokens) for _ in range(3)]
+        # The last tile that ends before the reset has one row, the one that it meets has all.
+        heights = [engine.tokens if phase or n else 1 for n in range(3)]
+        tiles = [random_tile(engine, rng, 3 * engine.reduce, rows) for rows in heights]
         if phase == 0:
+            dut_ready = getattr(dut, f"{name}__o__ready")
+            dut_ready.value = 1
             beats = [beat for x, w in tiles for beat in engine.pack(x, w)][:-1]
-            await put(dut, f"{name}__i", beats[: 3 + engine.latency % 3])
+            await put(dut, f"{name}__i", beats[: 4 + engine.latency % 3])
+            dut_ready.value = 0
             dut.rst.value = 1
             await RisingEdge(dut.clk)
             await RisingEdge(dut.clk)
