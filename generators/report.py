@@ -25,6 +25,7 @@ from generators.blocks import Blocks
 from generators.files import write
 from generators.lower import program
 from generators.machine import measure
+from generators.place import PlacedResult
 from generators.plan import Plan
 from generators.report_facts import (
     VERSION,
@@ -60,6 +61,7 @@ from schedules.schedule import Schedule
 __all__ = [
     "apply_accuracy",
     "apply_asic",
+    "apply_placed",
     "apply_synthesis",
     "load",
     "make_report",
@@ -86,6 +88,8 @@ _CONTENTS = {
     "tokenizer.json": "tokenizer of the checkpoint: how prompts are read",
     "synth.json": "resources counted by yosys, by module",
     "synth-asic.json": "standard cells by yosys, by module",
+    "synth-ecp5.json": "utilisation and clock as nextpnr placed and routed it",
+    "ecp5/design.bit": "bitstream",
     "sim/run.py": "testbench that runs by itself",
 }
 
@@ -589,6 +593,18 @@ def apply_accuracy(folder: Path, facts: AccuracyFacts) -> None:
     """
     report = load(folder)
     _write(folder, report.model_copy(update={"accuracy": facts}))
+
+
+def apply_placed(folder: Path, result: PlacedResult) -> None:
+    """Put what a build takes on its part, placed and routed, into its report.
+
+    Raises
+    ------
+    DesignError
+        If the folder has no report that this version reads.
+    """
+    report = load(folder)
+    _write(folder, report.model_copy(update={"placed": result, "files": _files(folder)}))
 
 
 def load(folder: Path) -> Report:

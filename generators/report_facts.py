@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from generators.asic_build import AsicResult
 from generators.blocks import Blocks
+from generators.place import PlacedResult
 from generators.synth import Resources
 
 VERSION = 1
@@ -256,5 +257,6 @@ class Report(_Value):
     resources: ResourceFacts
     blocks: Blocks | None
     asic: AsicResult | None = None
+    placed: PlacedResult | None = None
     files: tuple[FileFacts, ...]
     build: BuildFacts

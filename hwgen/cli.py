@@ -36,6 +36,7 @@ from hwgen.show import (
     show_grade,
     show_kernel,
     show_perplexity,
+    show_placed,
     show_plan,
     show_report,
     show_runs,
@@ -734,7 +735,9 @@ def engine(
 @app.command()
 def synth(
     out: Out,
-    flow: Annotated[str, typer.Option(metavar="fpga|asic", help="What to map to.")] = "fpga",
+    flow: Annotated[
+        str, typer.Option(metavar="fpga|asic|ecp5", help="What to map to; ecp5: placed and routed.")
+    ] = "fpga",
     liberty: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Cell library of --flow asic.")
     ] = None,
@@ -746,20 +749,40 @@ def synth(
         str | None,
         typer.Option(metavar="NS[,NS...]", help="Clock targets of --flow asic."),
     ] = None,
+    clock: Annotated[
+        float | None, typer.Option(min=0.001, metavar="MHZ", help="Clock target of --flow ecp5.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Placements that --flow ecp5 tries.  [default: 1]")
+    ] = None,
     limit: Annotated[
         float,
         typer.Option(
             min=1,
             help="Seconds for one module, which keeps its estimate after; of --flow asic, "
-            "for one way to map it.",
+            "for one way to map it; of --flow ecp5, for one tool.",
         ),
     ] = 900,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Count a build's resources, or its standard cells, and write them into its report."""
-    if flow not in ("fpga", "asic"):
-        raise DesignError(catalogue.unknown("flow", flow, ["fpga", "asic"]))
+    """Count a build's resources or standard cells, or place and route it, and write that into its report."""
+    if flow not in ("fpga", "asic", "ecp5"):
+        raise DesignError(catalogue.unknown("flow", flow, ["fpga", "asic", "ecp5"]))
+    given = {
+        "asic": {"--liberty": liberty, "--pdk": pdk, "--period": period},
+        "ecp5": {"--clock": clock, "--seeds": seeds},
+    }
+    for other, options in given.items():
+        for option, value in options.items():
+            if value is not None and other != flow:
+                raise DesignError(f"{option} is of --flow {other}")
+    if flow == "ecp5":
+        from generators.place import place
+
+        tried = range(1, 1 + (seeds or 1))
+        show_placed(console, out, place(out, console, seeds=tried, clock_mhz=clock, limit=limit))
+        return
     if flow == "asic":
         from generators.asic_build import synthesise_asic
 
@@ -767,10 +790,6 @@ def synth(
         result = synthesise_asic(out, library, console, limit=limit, periods_ns=periods)
         show_asic(console, result)
         return
-    given = {"--liberty": liberty, "--pdk": pdk, "--period": period}
-    for option, value in given.items():
-        if value is not None:
-            raise DesignError(f"{option} is of --flow asic")
     from generators.synth import synthesise
 
     show_synthesis(console, synthesise(out, console, limit))

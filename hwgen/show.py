@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from generators.comparison import Row
     from generators.digit_statistics import Tally
     from generators.kernel import KernelPlan
+    from generators.place import PlacedResult
     from generators.report_facts import Point, Report
     from generators.sweep.result import SweepResult
     from generators.synth import SynthesisResult
@@ -163,11 +164,12 @@ def show_facts(console: Console, report: Report) -> None:
     used = report.resources
     busiest = max(report.resources.used, key=lambda kind: _share(report, kind))
     fits = "fits" if used.fits else "does not fit"
+    routed = f"; routed: {report.placed.fmax_mhz:.1f} MHz" if report.placed else ""
     most = f"{_share(report, busiest):.0f} % of {busiest.upper()}"
     console.facts(
         [
             ("model", f"{report.model.name}, {quantity(report.model.parameters)} parameters"),
-            ("target", f"{report.target.name} at {report.clock_mhz:g} MHz (assumed)"),
+            ("target", f"{report.target.name} at {report.clock_mhz:g} MHz (assumed{routed})"),
             ("engine", f"{report.engine.name}, {report.lanes:,} products a cycle"),
             (
                 "weights",
@@ -458,6 +460,31 @@ def show_asic(console: Console, result: AsicResult) -> None:
         )
     for module in result.unfinished:
         console.warn(f"{module.name}: {module.note}; the totals lack it")
+
+
+def show_placed(console: Console, out: Path, result: PlacedResult) -> None:
+    """Print what a design takes of its part, placed and routed, and how fast it is."""
+    used, available, harness = (
+        r.rounded() for r in (result.used, result.available, result.harness)
+    )
+    console.table(
+        ["resource", "used", "of it harness", result.part, "percent"],
+        [
+            [kind.upper(), used[kind], harness[kind], available[kind],
+             _percent(used[kind], available[kind])]
+            for kind in ("lut", "ff", "dsp", "bram")
+        ],
+        title=f"placed and routed by {result.tool}",
+    )  # fmt: skip
+    tried = ", ".join(f"seed {entry.seed}: {entry.fmax_mhz:.1f}" for entry in result.seeds)
+    console.say()
+    console.say(
+        f"{result.fmax_mhz:.1f} MHz ({tried}); the longest path has {result.logic_ns:.1f} ns of logic and "
+        f"{result.routing_ns:.1f} ns of routing"
+    )
+    console.say(f"{out / 'ecp5' / 'design.bit'}: {result.bitstream_bytes:,} bytes")
+    if not result.met:
+        console.warn(f"the clock of {result.asked_mhz:g} MHz is missed")
 
 
 def _percent(used: int, available: int) -> str:

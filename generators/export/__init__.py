@@ -10,7 +10,7 @@ from designs import catalogue
 from designs.errors import DesignError
 from designs.progress import Progress
 from generators import manifest
-from generators.export import openlane, quartus, vitis, vivado
+from generators.export import ecp5, openlane, quartus, vitis, vivado
 from generators.export.flow import Flow, Options
 from generators.export.project import load
 from generators.files import check_out, new_folder
@@ -18,7 +18,7 @@ from generators.files import check_out, new_folder
 __all__ = ["FLOWS", "Exported", "Options", "export", "find_flow"]
 
 FLOWS: dict[str, Flow] = {
-    flow.name: flow for flow in (vitis.FLOW, vivado.FLOW, quartus.FLOW, openlane.FLOW)
+    flow.name: flow for flow in (vitis.FLOW, vivado.FLOW, quartus.FLOW, openlane.FLOW, ecp5.FLOW)
 }
 """Every flow by its name on the command line."""
 

@@ -15,12 +15,19 @@ CARD = ModelCard(
 )  # fmt: skip
 
 
-def write_build(folder: Path, board: str, *, ports: int = 2, port_bits: int = 128) -> Path:
+def write_build(
+    folder: Path,
+    board: str,
+    *,
+    ports: int = 2,
+    port_bits: int = 128,
+    engine: str = "tree:mac:2x8x8",
+) -> Path:
     """The RTL of `CARD` for a target of which only so many memory ports are used."""
     card = target.load(board)
     memory = card.memory.model_copy(update={"ports": ports, "port_bits": port_bits})
     planned = plan.plan(
-        CARD, card.model_copy(update={"memory": memory}), parse_engine("tree:mac:2x8x8"), None
+        CARD, card.model_copy(update={"memory": memory}), parse_engine(engine), None
     )
     folder.mkdir()
     design.write_design(
