@@ -71,7 +71,7 @@ $(VENV)/.has-pip: pyproject.toml
 	@touch $@
 
 $(VENV)/.has-hwgen: $(VENV)/.has-pip
-	$(PIP) install --editable .
+	$(PIP) install --editable '.[asic]'
 	@touch $@
 
 $(VENV)/.has-dev: $(VENV)/.has-hwgen

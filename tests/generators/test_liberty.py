@@ -1,5 +1,6 @@
 """Reading cell libraries: one written by hand whose figures are known, the real one, and bad files."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from designs.errors import DesignError
 from generators import liberty
 from generators.liberty import Liberty
+from generators.yosys import SynthesisError
 from tests.generators import tiny_library
 
 
@@ -19,6 +21,14 @@ def load(folder: Path, text: str) -> Liberty:
     path = folder / "tiny.lib"
     path.write_text(text)
     return Liberty.load(path)
+
+
+def test_without_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is an extra: one line says how to get it, exit code 3."""
+    monkeypatch.setitem(sys.modules, "liberty.parser", None)
+    with pytest.raises(SynthesisError, match=r"pip install 'hwgen\[asic\]'") as error:
+        load(tmp_path, tiny_library.text())
+    assert error.value.exit_code == 3
 
 
 class TestLoad:
