@@ -6,6 +6,7 @@ ones as fit, or several make one; a tensor begins with a word of memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,9 @@ __all__ = [
     "WordFormat",
     "activations",
     "kernel_words",
+    "of_port",
     "rows",
+    "striped",
     "weights",
 ]
 
@@ -120,26 +123,30 @@ class LoadRegion:
     ----------
     tensor, task, kind : its name; the task for which it is loaded; ``x``, ``ring``, ``rows``, or ``kernel``: weights of
         a convolution.
-    offset : of its first byte.
+    port, offset : of its first byte.
+    first : its first word among all those of the tensor.
     words, elements : how many words of how many elements.
     """
 
     tensor: str
     task: str
     kind: Literal["x", "ring", "rows", "kernel"]
+    port: int
     offset: int
+    first: int
     words: int
     elements: int
 
 
 @dataclass(frozen=True)
 class StoreRegion:
-    """A result that a core stores, in the order in which it is made.
+    """A result, or a part of one, that a core stores in the order in which it is made.
 
     Parameters
     ----------
     tensor : its task.
-    offset : of its first byte.
+    port, offset : of its first byte.
+    first : row (``by_columns``: column) of the result with which it begins.
     shape : channels, rows and columns.
     elements : of a word: so many neighbours in a row.
     by_columns : all rows of a tile of columns, then the next tile; else row by row, in each tile by tile, in each all
@@ -147,7 +154,9 @@ class StoreRegion:
     """
 
     tensor: str
+    port: int
     offset: int
+    first: int
     shape: tuple[int, int, int]
     elements: int
     by_columns: bool
@@ -167,3 +176,26 @@ class StoreRegion:
         else:
             whole = words.reshape(h, self.tiles, c, self.elements).transpose(2, 0, 1, 3)
         return whole.reshape(c, h, -1)[:, :, :w]
+
+    def within(self, tensor: Ints) -> Ints:
+        """Of the whole result ``[c, h, w]`` the part that lies here."""
+        _, h, w = self.shape
+        if self.by_columns:
+            return tensor[:, :, self.first : self.first + w]
+        return tensor[:, self.first : self.first + h]
+
+
+def striped(ports: Sequence[bytes], port_bytes: int) -> bytes:
+    """Memory as one space: of every port a word, then the next; short ones are filled up with zeros."""
+    words = -(-max(map(len, ports)) // port_bytes)
+    out = np.zeros((words, len(ports), port_bytes), np.uint8)
+    for k, data in enumerate(ports):
+        flat = np.zeros(words * port_bytes, np.uint8)
+        flat[: len(data)] = np.frombuffer(data, np.uint8)
+        out[:, k] = flat.reshape(words, port_bytes)
+    return out.tobytes()
+
+
+def of_port(data: bytes, port: int, ports: int, port_bytes: int) -> bytes:
+    """What lies in one port's memory, of all of it."""
+    return np.frombuffer(data, np.uint8).reshape(-1, ports, port_bytes)[:, port].tobytes()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amaranth.hdl import UnusedElaboratable
+from numpy.typing import NDArray
 
 from designs.kernel_layout import (
     LoadRegion,
@@ -17,6 +18,7 @@ from designs.kernel_layout import (
     activations,
     kernel_words,
     rows,
+    striped,
     weights,
 )
 from designs.progress import Progress
@@ -28,8 +30,8 @@ from generators.kernel_lower import LoweredKernel, conv_window, lower
 from generators.kernel_time import predict
 from generators.verilog import emit
 from hw.kernel import KernelMachine, KernelShell
-from hw.kernel.machine import registers_of
-from hw.kernel.program import Store
+from hw.kernel.machine import LINK_DEPTH, links_of, ports_of, registers_of, store_offset
+from hw.kernel.program import CoreShape, Store
 
 __all__ = ["KernelBuild", "build_kernel", "load_regions", "memory_image", "store_regions"]
 
@@ -41,7 +43,7 @@ class KernelBuild:
     Attributes
     ----------
     out : the folder.
-    lowered : what the core plays.
+    lowered : what the cores play.
     cycles : predicted, all.
     modules : Verilog modules.
     """
@@ -53,71 +55,84 @@ class KernelBuild:
 
 
 def load_regions(kernel: QuantKernel, lowered: LoweredKernel) -> list[LoadRegion]:
-    """What the core loads, in order."""
-    shape, offset, found = lowered.shape, 0, []
-    sizes = {
-        "x": shape.tokens * shape.reduce,
-        "ring": shape.outputs * shape.reduce,
-        "rows": shape.outputs,
-    }
-    for segment, (task, kind) in zip(lowered.program.segments, lowered.sources, strict=True):
-        elements = sizes[kind]
-        named: Any = "kernel" if segment.name == f"{task}.kernel" else kind
-        tensor = task if named == "kernel" else segment.name
-        found.append(LoadRegion(tensor, task, named, offset, segment.words, elements))
-        offset += (
-            WordFormat(elements, shape.bits, shape.port_bytes).beats(segment.words)
-            * shape.port_bytes
-        )
+    """What the cores load, each in order."""
+    found = []
+    for port, n in enumerate(ports_of(lowered.hardware)):
+        core, offset = lowered.cores[n], 0
+        shape = core.shape
+        sizes = {
+            "x": shape.tokens * shape.reduce,
+            "ring": shape.outputs * shape.reduce,
+            "rows": shape.outputs,
+        }
+        places = {
+            part.task: (part, p) for part, p in zip(core.parts, core.program.phases, strict=True)
+        }
+        for segment, (task, kind) in zip(core.program.segments, core.sources, strict=True):
+            elements = sizes[kind]
+            named: Any = "kernel" if segment.name == f"{task}.kernel" else kind
+            tensor = task if named == "kernel" else segment.name
+            part, phase = places[task]
+            first = part.first * phase.beats if kind == "ring" else 0
+            region = LoadRegion(tensor, task, named, port, offset, first, segment.words, elements)
+            found.append(region)
+            offset += _bytes(shape, elements, segment.words)
     return found
 
 
-def store_regions(lowered: LoweredKernel, offset: int) -> list[StoreRegion]:
-    """What the core stores, in order, from byte ``offset`` on."""
-    shape, found = lowered.shape, []
-    for phase in lowered.program.phases:
-        for target in phase.to:
-            if not isinstance(target, Store):
+def store_regions(lowered: LoweredKernel) -> list[StoreRegion]:
+    """What the cores store, each in order."""
+    found = []
+    for port, n in enumerate(ports_of(lowered.hardware)):
+        core, offset = lowered.cores[n], store_offset(lowered.hardware[n])
+        shape = core.shape
+        for part, phase in zip(core.parts, core.program.phases, strict=True):
+            if not any(isinstance(target, Store) for target in phase.to):
                 continue
             half = 2 if phase.pool else 1
-            elements = shape.outputs // half
+            first = part.first * shape.outputs if phase.by_columns else part.first // half
             region = StoreRegion(
-                phase.name, offset, (phase.cs, phase.ys // half, phase.columns // half), elements,
-                phase.by_columns, phase.ns,
+                phase.name, port, offset, first, (phase.cs, phase.ys // half, phase.columns // half),
+                shape.outputs // half, phase.by_columns, phase.ns,
             )  # fmt: skip
             found.append(region)
-            offset += (
-                WordFormat(elements, shape.bits, shape.port_bytes).beats(region.words)
-                * shape.port_bytes
-            )
+            offset += _bytes(shape, region.elements, region.words)
     return found
+
+
+def _bytes(shape: CoreShape, elements: int, words: int) -> int:
+    return WordFormat(elements, shape.bits, shape.port_bytes).beats(words) * shape.port_bytes
 
 
 def memory_image(kernel: QuantKernel, lowered: LoweredKernel) -> bytes:
-    """What the core loads, with zeros for inputs."""
-    shape, parts = lowered.shape, []
+    """What the cores load, with zeros for inputs; a word of each port in turns."""
+    machine = ports_of(lowered.hardware)
+    parts: list[list[bytes]] = [[] for _ in machine]
     for region in load_regions(kernel, lowered):
+        shape = lowered.cores[machine[region.port]].shape
         form = WordFormat(region.elements, shape.bits, shape.port_bytes)
         if region.tensor in kernel.card.inputs:
-            parts.append(bytes(form.beats(region.words) * shape.port_bytes))
+            parts[region.port].append(bytes(form.beats(region.words) * shape.port_bytes))
             continue
-        value, task = kernel.tensors[region.tensor], kernel.card.tasks[region.task]
-        if region.kind == "kernel":
-            height = conv_window(task, shape.reduce)[0]
-            words = kernel_words(value, height, shape.tokens, shape.reduce, task.op == "deconv")
-        elif region.kind == "ring":
-            words = weights(
-                value.T if task.op == "matmul_t" else value, shape.outputs, shape.reduce
-            )
-        elif region.kind == "x":
-            words = activations(value, shape.tokens, shape.reduce)
-        else:
-            words = rows(
-                value.reshape((1, 1, *value.shape)[-3:] if value.ndim < 3 else value.shape),
-                shape.outputs,
-            )
-        parts.append(form.pack(words))
-    return b"".join(parts)
+        words = _words(kernel, region, shape)
+        parts[region.port].append(form.pack(words[region.first : region.first + region.words]))
+    return striped([b"".join(found) for found in parts], lowered.cores[0].shape.port_bytes)
+
+
+def _words(kernel: QuantKernel, region: LoadRegion, shape: CoreShape) -> NDArray[Any]:
+    """All words of a constant tensor."""
+    value, task = kernel.tensors[region.tensor], kernel.card.tasks[region.task]
+    if region.kind == "kernel":
+        height = conv_window(task, shape.reduce)[0]
+        return kernel_words(value, height, shape.tokens, shape.reduce, task.op == "deconv")
+    if region.kind == "ring":
+        turned = task.op == "matmul_t"
+        return weights(value.T if turned else value, shape.outputs, shape.reduce)
+    if region.kind == "x":
+        return activations(value, shape.tokens, shape.reduce)
+    return rows(
+        value.reshape((1, 1, *value.shape)[-3:] if value.ndim < 3 else value.shape), shape.outputs
+    )
 
 
 def build_kernel(
@@ -132,19 +147,18 @@ def build_kernel(
     """
     check_out(out)
     lowered = lower(kernel, plan)
-    card, shape, program = kernel.card, lowered.shape, lowered.program
+    card, cores = kernel.card, lowered.hardware
     with warnings.catch_warnings():  # elaborated by name, not by Amaranth
         warnings.simplefilter("ignore", UnusedElaboratable)
         with progress.step("RTL") as step:
-            machine = KernelMachine(program, shape)
-            emission = emit(KernelShell(machine))
+            emission = emit(KernelShell(KernelMachine(cores)))
             step.detail = f"{len(emission.files)} modules"
-        predicted = predict(program, shape, card.machine.latency)
-    loads, stores = load_regions(kernel, lowered), store_regions(lowered, machine.store_offset)
+        predicted = predict(lowered, card.machine.latency)
+    loads, stores = load_regions(kernel, lowered), store_regions(lowered)
     with new_folder(out) as folder:
         for name, text in emission.files.values():
             write(folder / "rtl" / name, text)
-        write(folder / "hwgen_registers.h", registers_of(program).to_c_header())
+        write(folder / "hwgen_registers.h", registers_of(cores).to_c_header())
         write(folder / "plan.yaml", plan.to_yaml())
         write(folder / "gantt.svg", picture(plan.instance(card), plan.plan))
         with progress.step("memory image") as step:
@@ -152,24 +166,28 @@ def build_kernel(
             (folder / "image.bin").write_bytes(image)
             save_kernel(kernel, folder / "kernel.npz")
             step.detail = f"{len(image) / 1e6:.1f} MB"
-        write(folder / "program.json", json.dumps(asdict(program), indent=1) + "\n")
-        end = max([machine.store_offset, *(_end(r, shape) for r in stores)])
+        programs = [asdict(program) for program, _ in cores]
+        write(folder / "program.json", json.dumps(programs, indent=1) + "\n")
+        port_bytes = cores[0][1].port_bytes
+        end = max(
+            region.offset + _bytes(cores[0][1], region.elements, region.words)
+            for region in (*loads, *stores)
+        )
         facts = {
             "version": 1, "kind": "kernel", "kernel": card.name, "top": emission.top,
-            "core": asdict(shape), "engine": card.machine.array,
-            "memory": {"latency_cycles": card.machine.latency, "bytes": -(-end // 4096) * 4096},
-            "registers": {r.name: r.offset for r in registers_of(program)},
+            "cores": [asdict(shape) for _, shape in cores], "engine": card.machine.array,
+            "memory": {
+                "latency_cycles": card.machine.latency, "ports": list(ports_of(cores)),
+                "port_bytes": port_bytes, "bytes": -(-end // 4096) * 4096,
+            },
+            "registers": {r.name: r.offset for r in registers_of(cores)},
             "loads": [asdict(region) for region in loads], "stores": [asdict(region) for region in stores],
-            "phases": [phase.name for phase in program.phases],
-            "predicted": {"cycles": predicted.total, "phases": list(predicted.phases)},
+            "phases": [[phase.name for phase in program.phases] for program, _ in cores],
+            "links": list(links_of(cores)), "link_depth": LINK_DEPTH,
+            "predicted": {"cycles": predicted.total, "phases": predicted.phases},
             "modules": dict(sorted(emission.counts.items())),
         }  # fmt: skip
         write(folder / "design.json", json.dumps(facts, indent=2) + "\n")
         request = {"graph": card.model_dump(mode="json"), "plan": plan.to_yaml()}
         manifest.write(folder, manifest.fingerprint(request, {}))
     return KernelBuild(out, lowered, predicted.total, len(emission.files))
-
-
-def _end(region: StoreRegion, shape: Any) -> int:
-    form = WordFormat(region.elements, shape.bits, shape.port_bytes)
-    return region.offset + form.beats(region.words) * shape.port_bytes

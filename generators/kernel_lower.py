@@ -1,9 +1,17 @@
-"""From an integer kernel and its plan to what a core plays: phases, scratchpads, and the order of what it loads."""
+"""From an integer kernel and its plan to what cores play: phases, scratchpads, links, and the order of what is loaded.
+
+A task that cores share is cut into parts: tiles of columns of a matrix, bands of rows of an image. Every core keeps a
+copy of all that its tasks read, from the beginning if it comes from another core. A core begins a task as soon as what
+it needs is there; the plan says which cores play it, and in which order each core plays its tasks. That order is one in
+which producers come first, and copies have room for whole tensors, so that no two cores can wait for each other.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from designs.errors import DesignError
@@ -14,19 +22,22 @@ from hw.arrays import accumulator_bits
 from hw.kernel.program import (
     CoreShape,
     Function,
+    Inlet,
     Pair,
     Phase,
     Program,
     RowsAt,
     RowsTo,
     Segment,
+    Send,
     Softmax,
     Store,
     Window,
     WordsTo,
 )
+from schedules.optimal.instance import Instance
 
-__all__ = ["LoweredKernel", "check_tasks", "conv_window", "lower"]
+__all__ = ["LoweredCore", "LoweredKernel", "Part", "check_tasks", "conv_window", "lower"]
 
 Kind = Literal["x", "w", "turned", "rows", "ring"]
 
@@ -47,20 +58,54 @@ PORTS = tuple(1 << k for k in range(2, 8))
 
 
 @dataclass(frozen=True)
-class LoweredKernel:
+class Part:
+    """What a core plays of a task: from tile of columns (of an image: row) ``first`` on, ``count`` of them."""
+
+    task: str
+    core: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class LoweredCore:
     """A program with the core that plays it.
 
     Parameters
     ----------
     shape, program : see there.
-    order : tasks, a phase each.
+    parts : of each phase.
     sources : of each segment the task that it is for, and which of its tensors: ``x``, ``ring`` or ``rows``.
     """
 
     shape: CoreShape
     program: Program
-    order: tuple[str, ...]
+    parts: tuple[Part, ...]
     sources: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class LoweredKernel:
+    """All cores.
+
+    Parameters
+    ----------
+    cores : each.
+    turns : core and phase, in an order in which what a phase reads is made before.
+    """
+
+    cores: tuple[LoweredCore, ...]
+    turns: tuple[tuple[int, int], ...]
+
+    @property
+    def hardware(self) -> tuple[tuple[Program, CoreShape], ...]:
+        """What the machine is made of."""
+        return tuple((core.program, core.shape) for core in self.cores)
+
+    @property
+    def scratchpad_bytes(self) -> int:
+        """Of all cores."""
+        return sum(core.shape.scratchpad_bytes for core in self.cores)
 
 
 def conv_window(task: TaskCard, reduce: int) -> tuple[int, int, int, int]:
@@ -144,7 +189,7 @@ def _missing(card: GraphCard, name: str) -> str:
 
 
 def lower(kernel: QuantKernel, plan: KernelPlan) -> LoweredKernel:
-    """The program of a kernel on the one core of a plan.
+    """The programs of a kernel on the cores of a plan. What is no product has a core of its own if there are more.
 
     Raises
     ------
@@ -152,11 +197,6 @@ def lower(kernel: QuantKernel, plan: KernelPlan) -> LoweredKernel:
         If the machine cannot play it: which task, and why.
     """
     check_tasks(kernel.card)
-    if len(plan.cores) != 1:
-        raise DesignError(
-            f"{kernel.card.name}: the plan has {len(plan.cores)} cores, RTL has one: take --policy sequential, or "
-            "--backend hls"
-        )
     return _Lowering(kernel, plan).lower()
 
 
@@ -176,9 +216,10 @@ class _Tensor:
 
 @dataclass
 class _Lowering:
+    """All cores of a plan."""
+
     kernel: QuantKernel
     plan: KernelPlan
-    tensors: dict[tuple[str, Kind], _Tensor] = field(default_factory=dict)
 
     @property
     def card(self) -> GraphCard:
@@ -188,47 +229,99 @@ class _Lowering:
         return DesignError(f"{self.card.name}: task {task}: {why}")
 
     def lower(self) -> LoweredKernel:
-        card, machine = self.card, self.card.machine
-        size = self.plan.cores[0]
-        self.t = size if machine.grow == "tokens" else machine.tokens
-        self.o = size if machine.grow == "outputs" else machine.outputs
-        self.r = machine.reduce
+        card, machine, sizes = self.card, self.card.machine, self.plan.cores
+        if machine.grow == "outputs" and len(set(sizes)) > 1:
+            raise DesignError(
+                f"{card.name}: its cores have {', '.join(map(str, sizes))} outputs; RTL links only cores that have as "
+                "many: take --policy dataflow, equal-cores or sequential, or --backend hls"
+            )
+        self.r, self.o = machine.reduce, sizes[0] if machine.grow == "outputs" else machine.outputs
+        self.tokens = list(sizes) if machine.grow == "tokens" else [machine.tokens] * len(sizes)
         starts = {run.task: run.start for run in self.plan.plan.runs}
         known = {name: k for k, name in enumerate(card.order)}
         self.order = tuple(sorted(card.order, key=lambda n: (starts[n], known[n])))
-        self.at = {name: k for k, name in enumerate(self.order)}
         for name in self.order:
             self.check(name)
         self.left, self.right, self.groups = self.edges()
-        for name in self.order:
-            for number, tensor in enumerate(card.tasks[name].inputs):
-                self.use(name, number, tensor)
-            if card.tasks[name].kernel is not None:
-                self.use_kernel(name)
-        self.numbers = [key for key in self.tensors if key[1] == "rows"]
-        for k, key in enumerate(self.numbers):
-            self.tensors[key].number = k
-        x_words = self.allocate(("x",))
-        w_words = self.allocate(("w", "turned"))
-        row_words = self.allocate(("rows",))
-        segments, sources = self.segments()
-        if len(segments) > MOST_SEGMENTS or max(x_words, w_words, row_words) > MOST_WORDS:
+        self.parts = {name: self.split(name, self.units(name)) for name in self.order}
+        count = 1 + max(part.core for parts in self.parts.values() for part in parts)
+        self.tokens += [1] * (count - len(self.tokens))
+        playing = [
+            [part for name in self.order for part in self.parts[name] if part.core == k]
+            for k in range(count)
+        ]
+        # Cores without a task are left out.
+        kept = [k for k, parts in enumerate(playing) if parts]
+        self.tokens = [self.tokens[k] for k in kept]
+        self.parts = {
+            name: [replace(part, core=kept.index(part.core)) for part in parts]
+            for name, parts in self.parts.items()
+        }
+        cores = [
+            _Core(self, n, [replace(part, core=n) for part in playing[k]])
+            for n, k in enumerate(kept)
+        ]
+        for core in cores:
+            core.place()
+        ports = sum(core.uses_memory for core in cores)
+        self.port_bytes = 1 << (max(1, machine.bytes_per_cycle // ports).bit_length() - 1)
+        if self.port_bytes not in PORTS:
             raise DesignError(
-                f"{card.name}: RTL has at most {MOST_SEGMENTS} tensors that are loaded and {MOST_WORDS:,} words of a "
-                f"scratchpad, it needs {len(segments)} and {max(x_words, w_words, row_words):,}"
+                f"{card.name}: {ports} cores with memory ports share {machine.bytes_per_cycle} bytes a cycle, RTL "
+                f"needs at least {PORTS[0]} for each"
             )
-        phases = tuple(self.phase(name, segments, sources) for name in self.order)
-        shape = CoreShape(
-            tokens=self.t, reduce=self.r, outputs=self.o, bits=self.kernel.bits, acc_bits=self.acc_bits(),
-            x_words=x_words, w_words=w_words, row_words=row_words, groups=self.groups,
-            left=self.left, right=self.right, ring_words=self.ring(phases), port_bytes=machine.bytes_per_cycle,
-        )  # fmt: skip
-        images = tuple(self.geometry(name)[1] for name, _ in self.numbers)
-        return LoweredKernel(
-            shape, Program(phases, tuple(segments), images), self.order, tuple(sources)
-        )
+        for core in cores:
+            core.connect(cores)
+        if sum(len(core.parts) for core in cores) > MOST_PHASES:
+            raise DesignError(
+                f"{card.name}: RTL counts the cycles of at most {MOST_PHASES} phases, its cores have "
+                f"{sum(len(core.parts) for core in cores)}"
+            )
+        turns = [
+            (part.core, cores[part.core].at[name])
+            for name in self.order
+            for part in self.parts[name]
+        ]
+        return LoweredKernel(tuple(core.lowered(cores) for core in cores), tuple(turns))
 
-    # ---- What the machine can do
+    # ---- Who plays what
+
+    def units(self, name: str) -> list[int]:
+        """Cores that play a task."""
+        sizes, product = self.plan.cores, self.card.product(name)
+        if len(sizes) == 1:
+            return [0]
+        if product is None:
+            return [len(sizes)]
+        ids = {f"c{k}": k for k in range(len(sizes))}
+        return sorted(ids[unit] for unit in self.plan.plan.mode(self.instance, name).units)
+
+    @cached_property
+    def instance(self) -> Instance:
+        return self.plan.instance(self.card)
+
+    def split(self, name: str, cores: Sequence[int]) -> list[Part]:
+        """Neighbouring pieces, so large that all cores end about together."""
+        c, h, w = self.made(name)
+        product = self.card.product(name)
+        image = self.card.tasks[name].kernel is not None
+        total = h if image else -(-w // self.o)
+        if len(cores) == 1 or product is None:
+            return [Part(name, cores[0], 0, h if product is None else total)]
+        # Whole words of X and W, whole rounds of banks.
+        unit = 2 * self.groups if image else math.lcm(self.o, self.r) // self.o
+        blocks = [-(-(c if image else h) // self.tokens[k]) for k in cores]
+        given = [0] * len(cores)
+        for _ in range(-(-total // unit)):
+            first = min(range(len(cores)), key=lambda k: ((given[k] + 1) * blocks[k], k))
+            given[first] += 1
+        parts, at = [], 0
+        for core, units in zip(cores, given, strict=True):
+            count = min(units * unit, total - at)
+            if count > 0:
+                parts.append(Part(name, core, at, count))
+            at += count
+        return parts
 
     def check(self, name: str) -> None:
         """What depends on the lanes."""
@@ -267,24 +360,6 @@ class _Lowering:
                 )  # fmt: skip
         return left, right, groups
 
-    def acc_bits(self) -> int:
-        bits, found = self.kernel.bits, 18
-        for name in self.order:
-            product = self.card.product(name)
-            if product is not None:
-                k = -(-product.k // self.r) * self.r
-                found = max(found, accumulator_bits(k, bits, bits))
-            elif self.card.tasks[name].op != "softmax":
-                found = max(found, bits + 18)
-        found = max(found, accumulator_bits(self.r, bits, bits))
-        if found > MOST_ACC_BITS:
-            raise DesignError(
-                f"{self.card.name}: its sums need {found} bits, RTL has {MOST_ACC_BITS}"
-            )
-        return found
-
-    # ---- Tensors
-
     def then(self, tensor: str) -> Sequence[str]:
         return self.card.tasks[tensor].then if tensor in self.card.tasks else ()
 
@@ -302,10 +377,114 @@ class _Lowering:
     def given(self, tensor: str) -> bool:
         return tensor in self.card.inputs or tensor in self.card.weights
 
+    def beats(self, name: str) -> int:
+        task, product = self.card.tasks[name], self.card.product(name)
+        assert product is not None
+        if task.kernel is None:
+            return -(-product.k // self.r)
+        rows = conv_window(task, self.r)[0]
+        return self.shape3(task.inputs[0])[0] * -(-task.kernel[1] // rows)
+
+    def made(self, name: str) -> tuple[int, int, int]:
+        """Channels, rows and columns of a result before it is pooled."""
+        task, product = self.card.tasks[name], self.card.product(name)
+        if product is not None and product.row:
+            return product.m, product.n // product.row, product.row
+        if product is not None:
+            return 1, product.m, product.n
+        return self.shape3(task.inputs[0])
+
+
+@dataclass
+class _Core:
+    """One of them."""
+
+    all: _Lowering
+    index: int
+    parts: list[Part]
+    tensors: dict[tuple[str, Kind], _Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.kernel, self.card = self.all.kernel, self.all.card
+        self.t, self.o, self.r = self.all.tokens[self.index], self.all.o, self.all.r
+        self.at = {part.task: k for k, part in enumerate(self.parts)}
+
+    def refuse(self, task: str, why: str) -> DesignError:
+        return self.all.refuse(task, why)
+
+    def place(self) -> None:
+        """What it keeps, and where."""
+        for part in self.parts:
+            task = self.card.tasks[part.task]
+            for number, tensor in enumerate(task.inputs):
+                self.use(part.task, number, tensor)
+            if task.kernel is not None:
+                self.use_kernel(part.task)
+        self.numbers = [key for key in self.tensors if key[1] == "rows"]
+        for k, key in enumerate(self.numbers):
+            self.tensors[key].number = k
+        self.x_words = self.allocate(("x",))
+        self.w_words = self.allocate(("w", "turned"))
+        self.row_words = self.allocate(("rows",))
+        self.segments, self.sources = self.load()
+        most = max(self.x_words, self.w_words, self.row_words)
+        if len(self.segments) > MOST_SEGMENTS or most > MOST_WORDS:
+            raise DesignError(
+                f"{self.card.name}: RTL has at most {MOST_SEGMENTS} tensors that are loaded and {MOST_WORDS:,} words "
+                f"of a scratchpad, core {self.index} needs {len(self.segments)} and {most:,}"
+            )
+
+    @property
+    def uses_memory(self) -> bool:
+        return bool(self.segments) or any(part.task in self.card.outputs for part in self.parts)
+
+    def connect(self, cores: Sequence[_Core]) -> None:
+        """Which parts come from other cores, in order."""
+        wanted = {name for name, _ in self.tensors}
+        self.sources_of = {
+            core.index: [part for part in core.parts if part.task in wanted]
+            for core in cores if core.index != self.index
+        }  # fmt: skip
+        self.sources_of = {k: parts for k, parts in self.sources_of.items() if parts}
+
+    def lowered(self, cores: Sequence[_Core]) -> LoweredCore:
+        phases = tuple(self.phase(part, cores) for part in self.parts)
+        inlets = tuple(
+            Inlet(
+                k,
+                tuple(replace(cores[k].common(part), to=tuple(self.kept(part))) for part in parts),
+            )
+            for k, parts in self.sources_of.items()
+        )
+        shape = CoreShape(
+            tokens=self.t, reduce=self.r, outputs=self.o, bits=self.kernel.bits, acc_bits=self.acc_bits(),
+            x_words=self.x_words, w_words=self.w_words, row_words=self.row_words, groups=self.all.groups,
+            left=self.all.left, right=self.all.right, ring_words=self.ring(phases), port_bytes=self.all.port_bytes,
+        )  # fmt: skip
+        images = tuple(self.all.geometry(name)[1] for name, _ in self.numbers)
+        program = Program(phases, tuple(self.segments), images, inlets)
+        return LoweredCore(shape, program, tuple(self.parts), tuple(self.sources))
+
+    def acc_bits(self) -> int:
+        bits, found = self.kernel.bits, 18
+        for name in self.at:
+            product = self.card.product(name)
+            if product is not None:
+                k = -(-product.k // self.r) * self.r
+                found = max(found, accumulator_bits(k, bits, bits))
+            elif self.card.tasks[name].op != "softmax":
+                found = max(found, bits + 18)
+        found = max(found, accumulator_bits(self.r, bits, bits))
+        if found > MOST_ACC_BITS:
+            raise DesignError(
+                f"{self.card.name}: its sums need {found} bits, RTL has {MOST_ACC_BITS}"
+            )
+        return found
+
     def use(self, task: str, number: int, tensor: str) -> None:
         op = self.card.tasks[task].op
         if op in ("matmul", "matmul_t") and number == 1:
-            if self.given(tensor):
+            if self.all.given(tensor):
                 return  # of the ring
             self.want(tensor, "turned" if op == "matmul" else "w", task)
         elif op in ("matmul", "matmul_t"):
@@ -319,7 +498,7 @@ class _Lowering:
         assert product is not None
         blocks = -(-product.m // self.t)
         key = (f"{task}.kernel", "x")
-        beats = self.beats(task)
+        beats = self.all.beats(task)
         self.tensors[key] = _Tensor(key[0], "x", blocks * beats, -1, self.at[task], beats=beats)
 
     def want(self, tensor: str, kind: Kind, task: str) -> None:
@@ -333,8 +512,9 @@ class _Lowering:
             raise self.refuse(
                 task, f"{tensor} is the second factor of matmul and of matmul_t: RTL keeps it once"
             )
-        first = -1 if self.given(tensor) else self.at[tensor]
-        c, h, w = self.geometry(tensor)
+        alone = {part.core for part in self.all.parts.get(tensor, ())} == {self.index}
+        first = self.at[tensor] if alone else -1
+        c, h, w = self.all.geometry(tensor)
         if kind == "x":
             beats = -(-w // self.r)
             words = -(-h // self.t) * beats
@@ -351,12 +531,12 @@ class _Lowering:
 
     def stride(self, tensor: str) -> int:
         """Words of a bank for a channel."""
-        _, h, w = self.geometry(tensor)
-        return -(-h // self.groups) * (-(-w // self.o) + 1)
+        _, h, w = self.all.geometry(tensor)
+        return -(-h // self.all.groups) * (-(-w // self.o) + 1)
 
     def rows_at(self, tensor: str) -> RowsAt:
         here = self.tensors[tensor, "rows"]
-        _, h, w = self.geometry(tensor)
+        _, h, w = self.all.geometry(tensor)
         return RowsAt(here.number, here.base, -(-w // self.o), self.stride(tensor), h)
 
     def allocate(self, kinds: Sequence[Kind]) -> int:
@@ -377,28 +557,19 @@ class _Lowering:
             placed.append(tensor)
         return max((t.base + t.words for t in placed), default=0)
 
-    # ---- Segments and phases
-
-    def beats(self, name: str) -> int:
-        task, product = self.card.tasks[name], self.card.product(name)
-        assert product is not None
-        if task.kernel is None:
-            return -(-product.k // self.r)
-        rows = conv_window(task, self.r)[0]
-        return self.shape3(task.inputs[0])[0] * -(-task.kernel[1] // rows)
-
-    def segments(self) -> tuple[list[Segment], list[tuple[str, str]]]:
+    def load(self) -> tuple[list[Segment], list[tuple[str, str]]]:
         """What is loaded, in the order of first use."""
         segments: list[Segment] = []
         sources: list[tuple[str, str]] = []
         there: set[tuple[str, str]] = set()
-        for name in self.order:
+        for part in self.parts:
+            name = part.task
             task = self.card.tasks[name]
             wanted: list[tuple[str, Kind]] = []
             if task.kernel is not None:
                 wanted.append((f"{name}.kernel", "x"))
             for number, tensor in enumerate(task.inputs):
-                if not self.given(tensor):
+                if not self.all.given(tensor):
                     continue
                 second = task.op in ("matmul", "matmul_t") and number == 1
                 first = task.op in ("matmul", "matmul_t")
@@ -409,16 +580,12 @@ class _Lowering:
                 there.add((tensor, kind))
                 sources.append((name, kind))
                 if kind == "ring":
-                    product = self.card.product(name)
-                    assert product is not None
-                    segments.append(
-                        Segment(tensor, "ring", -(-product.n // self.o) * self.beats(name))
-                    )
+                    segments.append(Segment(tensor, "ring", part.count * self.all.beats(name)))
                 elif kind == "x":
                     here = self.tensors[tensor, "x"]
                     segments.append(Segment(tensor, "x", here.words, here.base))
                 else:
-                    at, c = self.rows_at(tensor), self.geometry(tensor)[0]
+                    at, c = self.rows_at(tensor), self.all.geometry(tensor)[0]
                     segments.append(Segment(tensor, at, at.height * c * at.tiles, channels=c))
         return segments, sources
 
@@ -430,69 +597,84 @@ class _Lowering:
                 need = max(need, FLIGHT, tile)
         return 1 << (need - 1).bit_length() if need else 0
 
-    def phase(
-        self, name: str, segments: Sequence[Segment], sources: Sequence[tuple[str, str]]
-    ) -> Phase:
-        card, task, quant = self.card, self.card.tasks[name], self.kernel.tasks[name]
-        product = card.product(name)
-        c, h, w = self.made(name)
-        pool = "maxpool2" in task.then
+    def common(self, part: Part) -> Phase:
+        """What is the same for the core that plays a phase and for those that get its results."""
+        name, task, quant = part.task, self.card.tasks[part.task], self.kernel.tasks[part.task]
+        c, h, w = self.all.made(name)
+        columns = w
+        if self.card.product(name) is not None and task.kernel is None:
+            columns = min(part.count * self.o, w - part.first * self.o)
+        else:
+            h = part.count
         table = [f for f in quant.functions if f.name != "softmax"]
-        function = Function(**vars(table[0])) if table else None  # type: ignore[arg-type]
-        common = Phase(
-            name=name, ys=h, ns=-(-w // self.o), cs=c, columns=w, by_columns=False, beats=1, work="ring",
-            multiplier=quant.multipliers[0], shift=quant.shift, to=self.targets(name, c, h, w, pool),
-            function=function, relu="relu" in task.then, pool=pool,
+        return Phase(
+            name=name, ys=h, ns=-(-columns // self.o), cs=c, columns=columns,
+            by_columns=task.op in ("matmul", "matmul_t"), beats=1, work="ring",
+            multiplier=quant.multipliers[0], shift=quant.shift, to=(),
+            function=Function(**vars(table[0])) if table else None,  # type: ignore[arg-type]
+            relu="relu" in task.then, pool="maxpool2" in task.then,
         )  # fmt: skip
-        after, needed = 0, 0
-        for k, (segment, (user, source)) in enumerate(zip(segments, sources, strict=True)):
-            mine = user == name or segment.name in task.inputs
-            if mine and source == "x":
+
+    def waits(self, tensors: Sequence[str]) -> tuple[int, tuple[int, ...]]:
+        """How many results of its own, and of each inlet, must be there so that all of these are whole."""
+        after, awaits = 0, [0] * len(self.sources_of)
+        for tensor in tensors:
+            if any(part.core == self.index for part in self.all.parts.get(tensor, ())):
+                after = max(after, self.at[tensor] + 1)
+            for k, parts in enumerate(self.sources_of.values()):
+                for n, part in enumerate(parts):
+                    if part.task == tensor:
+                        awaits[k] = max(awaits[k], n + 1)
+        return after, tuple(awaits)
+
+    def phase(self, part: Part, cores: Sequence[_Core]) -> Phase:
+        name, card = part.task, self.card
+        task, quant, product = card.tasks[name], self.kernel.tasks[name], card.product(name)
+        common = replace(self.common(part), to=self.targets(part, cores))
+        needed = 0
+        for k, (segment, (user, source)) in enumerate(
+            zip(self.segments, self.sources, strict=True)
+        ):
+            if (user == name or segment.name in task.inputs) and source == "x":
                 needed = k + 1
-        if task.op in ("matmul", "matmul_t"):  # rows of the others come one by one
-            after = max((self.at[t] + 1 for t in task.inputs if t in card.tasks), default=0)
+        # Rows come one by one, but not those of a tensor that several cores make.
+        matrix = task.op in ("matmul", "matmul_t")
+        whole = [t for t in task.inputs if matrix or len(self.all.parts.get(t, ())) > 1]
+        after, awaits = self.waits(whole)
+        common = replace(common, after=after, awaits=awaits, segments=needed)
         if task.kernel is not None:
-            assert product is not None
             rows, top, left, _ = conv_window(task, self.r)
             tensor = task.inputs[0]
             window = Window(
-                self.rows_at(tensor), self.geometry(tensor)[0], task.kernel[1], task.kernel[2], rows, top, left,
-                "upsample2" in self.then(tensor),
+                self.rows_at(tensor), self.all.geometry(tensor)[0], task.kernel[1], task.kernel[2], rows,
+                top - part.first, left, "upsample2" in self.all.then(tensor),
             )  # fmt: skip
             base = self.tensors[f"{name}.kernel", "x"].base
             return replace(
-                common,
-                beats=self.beats(name),
-                work=window,
-                x_base=base,
-                tail=self.r,
-                after=after,
-                segments=needed,
+                common, beats=self.all.beats(name), work=window, x_base=base, tail=self.r
             )
         if product is not None:
             first, second = task.inputs
             kind: Kind = "turned" if task.op == "matmul" else "w"
-            ring = self.given(second)
+            ring, beats = self.all.given(second), self.all.beats(name)
             return replace(
-                common, by_columns=True, beats=self.beats(name), work="ring" if ring else "tensor",
-                x_base=self.tensors[first, "x"].base,
-                w_base=0 if ring else self.tensors[second, kind].base,
-                tail=product.k - (self.beats(name) - 1) * self.r, after=after, segments=needed,
+                common, beats=beats, work="ring" if ring else "tensor", x_base=self.tensors[first, "x"].base,
+                w_base=0 if ring else self.tensors[second, kind].base + part.first * beats,
+                tail=product.k - (beats - 1) * self.r,
             )  # fmt: skip
         if task.op == "softmax":
             last = quant.functions[0]
             work = Softmax(
-                self.rows_at(task.inputs[0]),
-                w,
-                quant.multipliers[0],
-                quant.shift,
-                last.multiplier,
+                self.rows_at(task.inputs[0]), common.columns, quant.multipliers[0], quant.shift, last.multiplier,
                 last.shift,
-            )
+            )  # fmt: skip
+            # One at a time.
             soft = [
-                self.at[n] for n in self.order[: self.at[name]] if card.tasks[n].op == "softmax"
+                k + 1
+                for n, k in self.at.items()
+                if k < self.at[name] and card.tasks[n].op == "softmax"
             ]
-            return replace(common, work=work, after=max([0, *(k + 1 for k in soft)]))
+            return replace(common, work=work, after=max([after, *soft]))
         a, b = self.rows_at(task.inputs[0]), self.rows_at(task.inputs[-1])
         if task.op == "mul":
             return replace(common, work=Pair(a, b, "mul"))
@@ -501,30 +683,39 @@ class _Lowering:
         both = (quant.multipliers[0], quant.multipliers[1])
         return replace(common, work=Pair(a, b, "add", both), multiplier=1)
 
-    def made(self, name: str) -> tuple[int, int, int]:
-        """Channels, rows and columns of a result before it is pooled."""
-        task, product = self.card.tasks[name], self.card.product(name)
-        if product is not None and product.row:
-            return product.m, product.n // product.row, product.row
-        if product is not None:
-            return 1, product.m, product.n
-        return self.shape3(task.inputs[0])
+    def kept(self, part: Part) -> list[RowsTo | WordsTo]:
+        """Where this core keeps what it reads of a part's result."""
+        found: list[RowsTo | WordsTo] = []
+        task = self.card.tasks[part.task]
+        for here in self.tensors.values():
+            if here.name != part.task:
+                continue
+            if here.kind == "rows":
+                at = self.rows_at(part.task)
+                if task.kernel is not None:  # whole rounds of banks
+                    row = part.first // 2 if "maxpool2" in task.then else part.first
+                    base = at.base + row // self.all.groups * (at.tiles + 1)
+                else:
+                    base = at.base + part.first
+                found.append(RowsTo(replace(at, base=base)))
+            elif here.kind == "turned":
+                found.append(
+                    WordsTo("w", here.base + part.first * here.beats, here.beats, turned=True)
+                )
+            else:
+                memory: Literal["x", "w"] = "x" if here.kind == "x" else "w"
+                word = part.first * self.o // self.r
+                found.append(WordsTo(memory, here.base + word, here.beats))
+        return found
 
     def targets(
-        self, name: str, c: int, h: int, w: int, pool: bool
-    ) -> tuple[RowsTo | WordsTo | Store, ...]:
-        found: list[RowsTo | WordsTo | Store] = []
-        for here in self.tensors.values():
-            kind = here.kind
-            if here.name != name:
-                continue
-            if kind == "rows":
-                found.append(RowsTo(self.rows_at(name)))
-            else:
-                memory: Literal["x", "w"] = "x" if kind == "x" else "w"
-                found.append(WordsTo(memory, here.base, here.beats, kind == "turned"))
-        if name in self.card.outputs:
-            found.append(Store((h // 2 if pool else h) * -(-w // self.o) * c))
+        self, part: Part, cores: Sequence[_Core]
+    ) -> tuple[RowsTo | WordsTo | Store | Send, ...]:
+        found: list[RowsTo | WordsTo | Store | Send] = [*self.kept(part)]
+        found += [Send(core.index) for core in cores if part in core.sources_of.get(self.index, ())]
+        phase = self.common(part)
+        if part.task in self.card.outputs:
+            found.append(Store((phase.ys // 2 if phase.pool else phase.ys) * phase.ns * phase.cs))
         if not found:
-            raise self.refuse(name, "nobody reads its result")
+            raise self.refuse(part.task, "nobody reads its result")
         return tuple(found)

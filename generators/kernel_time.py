@@ -1,19 +1,21 @@
-"""Cycles of a program on its core, before it runs: when tiles and rows pass its registers.
+"""Cycles of programs on their cores, before they run: when tiles and rows pass the registers.
 
 The times follow the RTL: a beat is accepted :data:`DEEP` cycles after the sequencer issued it; a tile's rows leave the
 engine one by one while the next tile computes; a finished tile stands still until the rows of the one before have left.
 Phases are played row by row (of matrices: tile of columns by tile); as soon as one takes exactly as long as the one
-before, the rest is not played but counted.
+before, the rest is not played but counted. Cores are played phase by phase, each after those whose results it reads.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from amaranth.hdl import UnusedElaboratable
 
+from generators.kernel_lower import LoweredKernel
 from hw.kernel.core import make_core_engine
 from hw.kernel.program import (
     CoreShape,
@@ -23,12 +25,13 @@ from hw.kernel.program import (
     RowsAt,
     RowsTo,
     Segment,
+    Send,
     Softmax,
     Store,
     Window,
     WordsTo,
 )
-from hw.kernel.store import BURST
+from hw.kernel.store import BURST, QUEUE
 
 __all__ = ["Prediction", "predict"]
 
@@ -53,30 +56,47 @@ END = 6
 BEAT = 2
 """Cycles of a word that is written: memory carries one a cycle, but writes only every other."""
 
+WORD = BEAT + 1 / BURST
+"""The same, with its share of a burst's beginning."""
+
+
+LINK = 3
+"""Cycles that a row takes longer into another core than into its own."""
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """Cycles: of all, and of each phase's turn."""
+    """Cycles: of all, and of each core's phases' turns."""
 
     total: int
-    phases: tuple[int, ...]
+    phases: tuple[tuple[int, ...], ...]
 
 
-def predict(program: Program, shape: CoreShape, latency: int) -> Prediction:
-    """Play a program.
+def predict(lowered: LoweredKernel, latency: int) -> Prediction:
+    """Play a kernel.
 
     Parameters
     ----------
-    latency : of the memory, which else carries a word a cycle.
+    latency : of the memory, which else carries a word a cycle on every port.
     """
-    return _Player(program, shape, latency).play()
+    players = [_Player(core.program, core.shape, latency) for core in lowered.cores]
+    for core, number in lowered.turns:
+        player = players[core]
+        phase = player.program.phases[number]
+        sends = [players[target.core] for target in phase.to if isinstance(target, Send)]
+        done = player.turn(phase, max([1, *(other.takes(core) for other in sends)]))
+        for other in sends:
+            other.arrive(core, done)
+    ends = [player.end() for player in players]
+    return Prediction(max(ends), tuple(tuple(player.turns) for player in players))
 
 
 @dataclass
 class _State:
     """Where everything is: the earliest cycle of the next beat's issue, when the last :data:`DEEP` beats were accepted,
     stretches in which the engine stands still, the earliest cycle in which its bank takes another tile, when a row last
-    entered the requantisation, when the last rows left it, and when the drain is free."""
+    entered the requantisation, when the last rows left it, when the drain is free, and when all that waits for memory
+    will have left."""
 
     issue: int = 0
     accepts: tuple[int, ...] = (0,) * DEEP
@@ -85,6 +105,7 @@ class _State:
     entry: int = 0
     exits: tuple[int, ...] = ()
     drain: int = 0
+    store: float = 0
 
     def shifted(self, by: int) -> _State:
         """All of it later."""
@@ -94,7 +115,7 @@ class _State:
         }
         return _State(**moved)
 
-    def seen_from(self, at: int) -> tuple[int, ...]:
+    def seen_from(self, at: int) -> tuple[float, ...]:
         """Relative to a cycle; what lies far behind does not matter."""
         values = (
             x
@@ -119,20 +140,54 @@ class _Player:
         self.written: list[int] = []
         self.writer = 0  # when the last burst is written, and words that wait for the next one
         self.pending = 0
+        self.turns: list[int] = []
+        self.before = 0
+        self.arrived: list[list[int]] = [[] for _ in program.inlets]  # when results were there
         # Stretches in which results are written to X or (if it has one bank) rows, and the part of them that they take.
         self.busy: dict[str, list[tuple[int, int, float]]] = {"x": [], "rows": []}
 
-    def play(self) -> Prediction:
-        turns = []
-        before = 0
-        for phase in self.program.phases:
-            self._load_until(phase)
-            end = self._phase(phase)
-            turns.append(end - before)
-            before = end
+    def turn(self, phase: Phase, width: int) -> list[int]:
+        """Play the next phase, whose rows other cores take in so many cycles each; when each outer step was written."""
+        self.width, self.each = max(width, self._row_cycles(phase)), self._store_cycles(phase)
+        self._load_until(phase)
+        done = self._phase(phase)
+        self.turns.append(self.state.issue - self.before)
+        self.before = self.state.issue
+        return done
+
+    def end(self) -> int:
+        """When all that it stores is in memory."""
         if self.pending:
             self._burst(self.state.drain)
-        return Prediction(self.writer + END + self.latency, tuple(turns))
+        return self.writer + END + self.latency if self.writer else self.state.drain
+
+    def _inlet(self, source: int) -> tuple[int, Phase]:
+        number = next(k for k, x in enumerate(self.program.inlets) if x.source == source)
+        return number, self.program.inlets[number].phases[len(self.arrived[number])]
+
+    def takes(self, source: int) -> int:
+        """Cycles of a row of the next result of another core."""
+        return self._row_cycles(self._inlet(source)[1])
+
+    def arrive(self, source: int, done: list[int]) -> None:
+        """The next result of another core, whose outer steps were written there at these times."""
+        number, phase = self._inlet(source)
+        self.arrived[number].append(done[-1] + LINK)
+        for target in phase.to:
+            if isinstance(target, RowsTo):
+                self._rows_there(phase, target, [at + LINK for at in done])
+
+    def _rows_there(self, phase: Phase, target: RowsTo, done: list[int]) -> None:
+        """Rows of a tensor have come; if only a part of it comes here, the last one tells for all."""
+        times, height, known = (
+            self._rows_done(phase, target, done),
+            target.rows.height,
+            self.row_times,
+        )
+        if len(times) < height or target.rows.number in known:
+            last = max(times[-1], *known.get(target.rows.number, [0])[-1:])
+            times = [last] * height
+        known[target.rows.number] = times
 
     def _store(self, beats: int, begin: int, end: int) -> None:
         """Words of memory that a phase fills evenly from one cycle to another; a burst goes when all of it is there."""
@@ -197,9 +252,11 @@ class _Player:
 
     # ---- Phases
 
-    def _phase(self, phase: Phase) -> int:
+    def _phase(self, phase: Phase) -> list[int]:
         state, s = self.state, self.shape
         start = max([0, *(self.written[: phase.after][-1:])])
+        for times, count in zip(self.arrived, phase.awaits, strict=False):
+            start = max([start, *times[:count][-1:]])
         if phase.segments:
             start = max(start, *self.loaded[: phase.segments][-1:])
         state.issue = max(state.issue, start)
@@ -209,7 +266,7 @@ class _Player:
         if phase.work == "ring":
             self.columns: list[int] = []  # when each tile's weights are released
         first = 0  # when about its first row is written
-        seen: tuple[int, ...] | None = None
+        seen: tuple[float, ...] | None = None
         step = 0
         index = 0
         while index < outer:
@@ -250,11 +307,11 @@ class _Player:
             if isinstance(target, RowsTo) and s.groups == 1:
                 memory = "rows"
             if memory and state.drain > first:
-                taken = phase.rows * self._row_cycles(phase) / (state.drain - first)
+                taken = phase.rows * self.width / (state.drain - first)
                 self.busy[memory].append((first, state.drain, min(taken, 1.0)))
             if isinstance(target, RowsTo):
-                self.row_times[target.rows.number] = self._rows_done(phase, target, done)
-        return state.issue
+                self._rows_there(phase, target, done)
+        return done
 
     def _regular(
         self, phase: Phase, times: list[list[int]], index: int, left: int, moved: int
@@ -280,7 +337,7 @@ class _Player:
     def _rows_done(self, phase: Phase, target: RowsTo, done: list[int]) -> list[int]:
         if phase.by_columns:  # all rows of the last tile, one by one
             count = target.rows.height
-            return [self.state.drain + 1 - (count - 1 - y) for y in range(count)]
+            return [done[-1] - (count - 1 - y) for y in range(count)]
         return done[1::2] if phase.pool else done
 
     def _ring(self, phase: Phase, index: int) -> None:
@@ -297,8 +354,7 @@ class _Player:
         state.issue = max(state.issue, self.load - beats + 1)
 
     def _outer(self, phase: Phase, index: int) -> None:
-        s, state = self.shape, self.state
-        width = self._row_cycles(phase)
+        s, state, width = self.shape, self.state, self.width
         if isinstance(phase.work, Pair):
             for _ in range(phase.ns * phase.cs):
                 self._beats(1)
@@ -354,6 +410,9 @@ class _Player:
         leaves = max(state.entry + self.post, state.exits[-1] + 1, state.drain)
         state.exits = (*state.exits[1:], leaves)
         state.drain = leaves + width
+        if self.each:
+            state.store = max(state.store, leaves) + self.each
+            state.drain = max(state.drain, math.ceil(state.store - QUEUE * WORD))
 
     def _softmax(self, phase: Phase, width: int) -> None:
         ready = self._beats(2 * phase.ns) + DIVISION
@@ -367,13 +426,19 @@ class _Player:
         for target in phase.to:
             if isinstance(target, WordsTo) and not target.turned:
                 found = max(found, s.outputs // s.step)
-            if isinstance(target, Store):
-                elements = s.outputs // (2 if phase.pool else 1)
-                per = s.per_beat(elements)
-                beats = 1 / per if per else -(-elements * s.bits // (8 * s.port_bytes))
-                each = beats * (BEAT + 1 / BURST)  # a pooled one every other row
-                found = max(found, round(each / (2 if phase.pool else 1)))
         return found
+
+    def _store_cycles(self, phase: Phase) -> float:
+        """Cycles in which memory takes a row; of a pooled result every other one, so half of them."""
+        s = self.shape
+        if not any(isinstance(target, Store) for target in phase.to):
+            return 0
+        half = 2 if phase.pool else 1
+        per = s.per_beat(s.outputs // half)
+        beats = 1 / per if per else -(-s.outputs // half * s.bits // (8 * s.port_bytes))
+        return (
+            round(64 * beats * WORD / half) / 64
+        )  # exact, so that equal rows are found to be equal
 
 
 def _images(phase: Phase) -> list[RowsAt]:

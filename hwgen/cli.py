@@ -446,10 +446,10 @@ def _build_kernel(
         effort[1],
         console,
     )
-    kept, given = built.lowered.shape.scratchpad_bytes, card.machine.spad_bytes
+    kept, given = built.lowered.scratchpad_bytes, card.machine.spad_bytes
     console.say(
-        f"built {built.out}: {built.modules} modules, {built.cycles:,} cycles predicted, {kept:,} bytes of scratchpads "
-        f"({given:,} given)"
+        f"built {built.out}: cores {len(built.lowered.cores)}, modules {built.modules}, {built.cycles:,} cycles "
+        f"predicted, {kept:,} bytes of scratchpads ({given:,} given)"
     )
 
 

@@ -238,17 +238,39 @@ def _share(report: Report, kind: str) -> float:
 def show_kernel(console: Console, result: KernelResult) -> None:
     """Print the cycles of a kernel's phases beside those that were predicted, and what they went to."""
     console.table(
-        ["phase", "predicted", "cycles", "beats", "starved", "blocked", "waiting", "switch"],
         [
-            [p.name, p.predicted, p.cycles, p.beats, p.starved, p.blocked, p.waiting, p.switch]
+            "core",
+            "phase",
+            "predicted",
+            "cycles",
+            "beats",
+            "starved",
+            "blocked",
+            "waiting",
+            "switch",
+        ],
+        [
+            [
+                p.core,
+                p.name,
+                p.predicted,
+                p.cycles,
+                p.beats,
+                p.starved,
+                p.blocked,
+                p.waiting,
+                p.switch,
+            ]
             for p in result.phases
         ],
     )
+    links = [f"{a} to {b}: {most} of {depth}" for (a, b), (most, depth) in result.links.items()]
     off = 100 * (result.predicted / result.cycles - 1)
     speed = quantity(result.cycles / max(result.wall_seconds, 1e-9), " cycles/s")
     console.facts(
         [
             ("cycles", f"{result.cycles:,} (predicted {result.predicted:,}, {off:+.2f} %)"),
+            *([("most rows in links", ", ".join(links))] if links else []),
             ("wall time", f"{duration(result.wall_seconds)} ({speed})"),
         ]
     )

@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from designs.errors import DesignError
-from designs.kernel_layout import LoadRegion, StoreRegion, WordFormat, activations, rows, weights
+from designs.kernel_layout import (
+    LoadRegion,
+    StoreRegion,
+    WordFormat,
+    activations,
+    of_port,
+    rows,
+    weights,
+)
 from designs.progress import Progress, SilentProgress
 from designs.quantised_kernel import QuantKernel, load_kernel
 from sim.built import MemoryTiming, rtl_files
@@ -41,13 +49,20 @@ class KernelBuilt:
     port_bytes: int
     stripes: int
     bits: int
-    sizes: dict[str, int]
+    cores: tuple[dict[str, int], ...]
+    owners: tuple[int, ...]
     loads: tuple[LoadRegion, ...]
     stores: tuple[StoreRegion, ...]
-    phases: tuple[str, ...]
+    phases: tuple[tuple[str, ...], ...]
+    links: tuple[tuple[int, int], ...]
+    link_depth: int
     predicted: int
-    predicted_phases: tuple[int, ...]
-    ports: int = 1
+    predicted_phases: tuple[tuple[int, ...], ...]
+
+    @property
+    def ports(self) -> int:
+        """Memory ports; ``owners`` are their cores."""
+        return len(self.owners)
 
     @property
     def rtl(self) -> list[Path]:
@@ -57,8 +72,9 @@ class KernelBuilt:
 
 @dataclass(frozen=True)
 class PhaseCycles:
-    """A phase in simulation: cycles of its turn and what they went to; ``predicted`` before."""
+    """A phase in simulation: its core, cycles of its turn and what they went to; ``predicted`` before."""
 
+    core: int
     name: str
     predicted: int
     cycles: int
@@ -81,6 +97,7 @@ class KernelResult:
     ----------
     cycles, predicted : of all, from the start to the interrupt.
     phases : each by itself.
+    links : of each pair of cores the most rows that have waited between them, and how many may.
     values : numbers compared.
     mismatch : the first difference, or ""
     errors : broken rules of the bus.
@@ -90,6 +107,7 @@ class KernelResult:
     cycles: int
     predicted: int
     phases: tuple[PhaseCycles, ...]
+    links: dict[tuple[int, int], tuple[int, int]]
     values: int
     mismatch: str
     errors: tuple[str, ...]
@@ -115,17 +133,18 @@ def load_built(out: Path) -> KernelBuilt:
     path = out / "design.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        core, memory = data["core"], data["memory"]
+        memory = data["memory"]
         return KernelBuilt(
             folder=out.resolve(), top=data["top"],
-            timing=MemoryTiming(memory["latency_cycles"], Fraction(core["port_bytes"])),
-            registers=data["registers"], port_bytes=core["port_bytes"],
-            stripes=memory["bytes"] // core["port_bytes"], bits=core["bits"],
-            sizes={name: core[name] for name in ("tokens", "reduce", "outputs")},
+            timing=MemoryTiming(memory["latency_cycles"], Fraction(memory["port_bytes"])),
+            registers=data["registers"], port_bytes=memory["port_bytes"],
+            stripes=memory["bytes"] // memory["port_bytes"], bits=data["cores"][0]["bits"],
+            cores=tuple(data["cores"]), owners=tuple(memory["ports"]),
             loads=tuple(LoadRegion(**r) for r in data["loads"]),
             stores=tuple(StoreRegion(**(r | {"shape": tuple(r["shape"])})) for r in data["stores"]),
-            phases=tuple(data["phases"]), predicted=data["predicted"]["cycles"],
-            predicted_phases=tuple(data["predicted"]["phases"]),
+            phases=tuple(map(tuple, data["phases"])), links=tuple((a, b) for a, b in data["links"]),
+            link_depth=data["link_depth"], predicted=data["predicted"]["cycles"],
+            predicted_phases=tuple(map(tuple, data["predicted"]["phases"])),
         )  # fmt: skip
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DesignError(f"{path} cannot be read: {error}; build it again") from error
@@ -165,21 +184,16 @@ def run_kernel(
         built, waves=waves is not None, speed=speed, probes=False, progress=progress
     )
     with tempfile.TemporaryDirectory(prefix="hwgen-kernel-") as name:
-        folder = Path(name)
-        pokes = []
-        for k, region in enumerate(built.loads):
-            if region.tensor in kernel.card.inputs:
-                path = folder / f"input{k}"
-                path.write_bytes(_input(built, kernel, region, inputs[region.tensor]))
-                pokes.append((region.offset, path))
-        ends = [(r, folder / f"output{k}") for k, r in enumerate(built.stores)]
+        image, results = Path(name) / "image", Path(name) / "results"
+        image.write_bytes(_with_inputs(built, kernel, inputs))
+        first, size = min(region.offset for region in built.stores), built.ports * built.port_bytes
         job = Job(
-            built, image=built.folder / "image.bin", pokes=pokes,
-            dumps=[(r.offset, _format(built, r).beats(r.words) * built.port_bytes, path) for r, path in ends],
+            built, image=image,
+            dumps=[(first * built.ports, built.stripes * size - first * built.ports, results)],
             reads={
                 name: at for name, at in built.registers.items() if at >= 0x400 or name.startswith("cycles")
             },
-            writable=[(built.stores[0].offset // built.port_bytes, built.stripes)], seed=seed,
+            writable=[(first // built.port_bytes, built.stripes)], seed=seed,
             idle_limit=max(1_000_000, built.predicted),
         )  # fmt: skip
         with progress.step("simulate") as step:
@@ -191,10 +205,14 @@ def run_kernel(
             outcome = execute(program, job, on_event=show)
             if outcome.wall_seconds:
                 step.detail = f"{outcome.cycles / outcome.wall_seconds / 1e3:,.0f} k cycles/s"
+        memory = results.read_bytes()
         values, mismatch = 0, ""
-        for region, path in ends:
-            have = region.tensor_of(_format(built, region).unpack(path.read_bytes(), region.words))
-            want = expected[region.tensor].reshape(have.shape)
+        for region in built.stores:
+            data = of_port(memory, region.port, built.ports, built.port_bytes)
+            data = data[region.offset - first :]
+            have = region.tensor_of(_format(built, region).unpack(data, region.words))
+            whole = expected[region.tensor]
+            want = region.within(whole.reshape((1, *whole.shape)[-3:]))
             values += want.size
             wrong = np.argwhere(have != want)
             if len(wrong) and not mismatch:
@@ -204,8 +222,11 @@ def run_kernel(
                     f"({len(wrong):,} of {want.size:,} differ)"
                 )
     return KernelResult(
-        outcome.cycles, built.predicted, _phases(built, outcome.registers), values, mismatch,
-        tuple(outcome.errors), outcome.wall_seconds,
+        outcome.cycles, built.predicted, _phases(built, outcome.registers),
+        {
+            (a, b): (outcome.registers[f"link_{a}_{b}_most"], built.link_depth) for a, b in built.links
+        },
+        values, mismatch, tuple(outcome.errors), outcome.wall_seconds,
     )  # fmt: skip
 
 
@@ -217,10 +238,26 @@ def _format(built: KernelBuilt, region: LoadRegion | StoreRegion) -> WordFormat:
     return WordFormat(region.elements, built.bits, built.port_bytes)
 
 
+def _with_inputs(
+    built: KernelBuilt, kernel: QuantKernel, inputs: Mapping[str, NDArray[np.integer[Any]]]
+) -> bytes:
+    """All that the cores load."""
+    size = built.port_bytes
+    image = np.fromfile(built.folder / "image.bin", np.uint8).reshape(-1, built.ports, size)
+    for region in built.loads:
+        if region.tensor in kernel.card.inputs:
+            data = _input(built, kernel, region, inputs[region.tensor])
+            words = np.frombuffer(data, np.uint8).reshape(-1, size)
+            at = region.offset // size
+            image[at : at + len(words), region.port] = words
+    return image.tobytes()
+
+
 def _input(
     built: KernelBuilt, kernel: QuantKernel, region: LoadRegion, value: NDArray[np.integer[Any]]
 ) -> bytes:
-    t, r, o = (built.sizes[name] for name in ("tokens", "reduce", "outputs"))
+    core = built.cores[built.owners[region.port]]
+    t, r, o = (core[name] for name in ("tokens", "reduce", "outputs"))
     if region.kind == "x":
         words = activations(value, t, r)
     elif region.kind == "ring":
@@ -228,11 +265,14 @@ def _input(
         words = weights(value.T if turned else value, o, r)
     else:
         words = rows(value.reshape((1, 1, *value.shape)[-3:] if value.ndim < 3 else value.shape), o)
-    return _format(built, region).pack(words)
+    return _format(built, region).pack(words[region.first : region.first + region.words])
 
 
 def _phases(built: KernelBuilt, registers: dict[str, int]) -> tuple[PhaseCycles, ...]:
     return tuple(
-        PhaseCycles(name, predicted, *(registers[f"{name}_{event}"] for event in EVENTS))
-        for name, predicted in zip(built.phases, built.predicted_phases, strict=True)
+        PhaseCycles(
+            core, name, predicted, *(registers[f"c{core}_{name}_{event}"] for event in EVENTS)
+        )
+        for core, names in enumerate(built.phases)
+        for name, predicted in zip(names, built.predicted_phases[core], strict=True)
     )

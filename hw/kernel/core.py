@@ -1,4 +1,4 @@
-"""A core: engine, scratchpads, the sequencer that feeds it, and what brings its results back."""
+"""A core: engine, scratchpads, the sequencer that feeds it, what brings its results back and those of other cores."""
 
 from typing import Any, cast
 
@@ -35,7 +35,9 @@ class KernelCore(Unit):
 
     A beat goes from the sequencer through three registers (addresses of rows, the scratchpads, the operands) to the
     engine, or, of products and sums of tensors and of softmax, to what stands for it; results go through requantisation
-    to :class:`Drain`. Everything before the engine moves together.
+    to :class:`Drain`. Everything before the engine moves together. What other cores send is put into the scratchpads by
+    a :class:`Drain` of its own, while this core writes to none of the same kind. There is no engine if no phase needs
+    one, and no loader if nothing comes from memory.
 
     Members
     -------
@@ -45,17 +47,24 @@ class KernelCore(Unit):
         Words of memory, as the program's segments say.
     store : ``Out(stream)``
         Rows that leave.
+    link_N, from_N : ``Out(stream)``, ``In(stream)``
+        Rows for and of core N.
     written : phases whose results are in their places.
     phase, events : of the sequencer.
     """
 
     def __init__(self, program: Program, shape: CoreShape, name: str) -> None:
-        self._program, self._shape = program, shape
+        self._program, self._shape, self._name = program, shape, name
         super().__init__(
             {
                 "run": In(1), "load": In(stream.Signature(8 * shape.port_bytes)),
                 "store": Out(stream.Signature(store_layout(shape))), "written": Out(8), "phase": Out(8),
                 "events": Out(len(EVENTS)),
+                **{f"link_{n}": Out(stream.Signature(shape.outputs * shape.bits)) for n in program.sends},
+                **{
+                    f"from_{inlet.source}": In(stream.Signature(shape.outputs * shape.bits))
+                    for inlet in program.inlets
+                },
             },
             {"": name},
         )  # fmt: skip
@@ -64,22 +73,29 @@ class KernelCore(Unit):
         m = Module()
         s, program, phases = self._shape, self._program, self._program.phases
         works = [p.work for p in phases]
-        engine = place(m, "engine", make_core_engine(s))
-        issue = place(m, "issue", Issue(program, s))
-        drain = place(m, "drain", Drain(program, s))
+        issue = place(m, "issue", Issue(program, s, self._name))
+        drain = place(m, "drain", Drain(phases, s, self._name))
         post = place(
             m, "post",
             PostProcess(lanes=s.outputs, acc_bits=s.acc_bits, bits=s.bits,
-                        steps=tuple((p.function, p.relu) for p in phases)),
+                        steps=tuple((p.function, p.relu) for p in phases), name=self._name),
         )  # fmt: skip
-        loader = place(m, "loader", Loader(program, s))
-        connect(m, loader.i, flipped(self.load))
-        m.d.comb += [unit.run.eq(self.run) for unit in (issue, drain, loader)]
+        m.d.comb += [unit.run.eq(self.run) for unit in (issue, drain)]
         m.d.comb += [
-            issue.written.eq(drain.written), issue.loaded.eq(loader.loaded), issue.words.eq(loader.words),
+            issue.written.eq(drain.written), drain.go.eq(1),
             self.written.eq(drain.written), self.phase.eq(issue.phase), self.events.eq(issue.events),
         ]  # fmt: skip
-        self._count_rows(m, issue, drain, loader)
+        for n in program.sends:
+            connect(m, getattr(drain, f"link_{n}"), flipped(getattr(self, f"link_{n}")))
+        loader: Any = None
+        if program.segments:
+            loader = place(m, "loader", Loader(program, s, self._name))
+            connect(m, loader.i, flipped(self.load))
+            m.d.comb += [
+                loader.run.eq(self.run), issue.loaded.eq(loader.loaded), issue.words.eq(loader.words)
+            ]  # fmt: skip
+        drains = [drain, *self._inlets(m, issue, drain)]
+        self._count_rows(m, issue, [*drains, loader] if loader else drains)
 
         # Three registers behind the sequencer; `advance` moves all of them.
         beat_1, valid_1 = issue.beat, issue.valid
@@ -102,13 +118,8 @@ class KernelCore(Unit):
             x_memory = place(
                 m, "x_memory", LaneMemory(bits=s.bits, lanes=s.tokens * s.reduce, depth=s.x_words)
             )
-            busy = drain.x_en.any()
-            m.d.comb += [
-                x_memory.rd_en.eq(advance), x_memory.rd_row.eq(beat_2.x), loader.x_ready.eq(~busy),
-                x_memory.wr_en.eq(Mux(busy, drain.x_en, loader.x_valid.replicate(s.tokens * s.reduce))),
-                x_memory.wr_row.eq(Mux(busy, drain.x_row, loader.x_row)),
-                x_memory.wr_data.eq(Mux(busy, drain.x_data, loader.x_data)),
-            ]  # fmt: skip
+            m.d.comb += [x_memory.rd_en.eq(advance), x_memory.rd_row.eq(beat_2.x)]
+            self._write(m, x_memory, [d for d in drains if d.has("x")], "x", loader)
             with m.If(advance):
                 m.d.sync += x.eq(self._tail(m, x_memory.rd_data, beat_3))
         if s.ring_words:
@@ -124,12 +135,14 @@ class KernelCore(Unit):
                 m, "w_memory", LaneMemory(bits=s.bits, lanes=s.outputs * s.reduce, depth=s.w_words)
             )
             m.d.comb += [
-                w_memory.rd_en.eq(advance), w_memory.rd_row.eq(beat_2.w), w_memory.wr_en.eq(drain.w_en),
-                w_memory.wr_row.eq(drain.w_row), w_memory.wr_data.eq(drain.w_data),
+                w_memory.rd_en.eq(advance), w_memory.rd_row.eq(beat_2.w)
             ]  # fmt: skip
+            self._write(
+                m, w_memory, [d for d in drains if d.has("w") or d.has("turned")], "w", None
+            )
             operands.append(("tensor", w_memory.rd_data))
         if s.row_words:
-            operands.append(("rows", self._rows(m, advance, drain, loader, beat_1, beat_3)))
+            operands.append(("rows", self._rows(m, advance, drains, loader, beat_1, beat_3)))
         kinds = [p.work if isinstance(p.work, str) else "rows" for p in phases]
         names = [name for name, _ in operands]
         which = choose(m, beat_3.phase, [names.index(k) for k in kinds], "operand")
@@ -140,22 +153,23 @@ class KernelCore(Unit):
 
         # The engine, and what stands for it.
         unit = choose(m, beat_4.phase, [_unit(work) for work in works], "unit")
-        m.d.comb += [
-            engine.i.valid.eq(valid_4 & (unit == 0)), engine.i.p.x.eq(x), engine.i.p.w.eq(w),
-            engine.i.p.first.eq(beat_4.first), engine.i.p.last.eq(beat_4.last), engine.i.p.rows.eq(beat_4.rows),
-        ]  # fmt: skip
-        accepts: list[Value] = [engine.i.ready, Const(1), Const(1)]
+        accepts: list[Value] = [Const(1), Const(1), Const(1)]
         entry = Signal(range(len(phases) + 1))
         source = choose(m, entry, [_unit(work) for work in works], "source")
         multiplier = choose(m, entry, [p.multiplier for p in phases], "multiplier")
         shift = choose(m, entry, [p.shift for p in phases], "shift")
         acc = Signal(s.outputs * s.acc_bits)
         valid = Signal()
-        m.d.comb += [
-            acc.eq(engine.o.p.acc), valid.eq(engine.o.valid), post.i.p.multiplier.eq(multiplier),
-            post.i.p.shift.eq(shift),
-        ]  # fmt: skip
-        m.d.comb += engine.o.ready.eq(post.i.ready & (source == 0))
+        m.d.comb += [post.i.p.multiplier.eq(multiplier), post.i.p.shift.eq(shift)]
+        if program.computes:
+            engine = place(m, "engine", make_core_engine(s))
+            m.d.comb += [
+                engine.i.valid.eq(valid_4 & (unit == 0)), engine.i.p.x.eq(x), engine.i.p.w.eq(w),
+                engine.i.p.first.eq(beat_4.first), engine.i.p.last.eq(beat_4.last),
+                engine.i.p.rows.eq(beat_4.rows), acc.eq(engine.o.p.acc), valid.eq(engine.o.valid),
+                engine.o.ready.eq(post.i.ready & (source == 0)),
+            ]  # fmt: skip
+            accepts[0] = engine.i.ready
         pixels = [w.word_select(o * s.reduce, s.bits) for o in range(s.outputs)]
         if any(isinstance(work, Pair) for work in works):
             accepts[1] = self._pairs(
@@ -189,16 +203,47 @@ class KernelCore(Unit):
         with m.If(~self.run):
             m.d.sync += [left.eq(0), entry.eq(0)]
 
-    def _count_rows(self, m: Module, issue: Issue, drain: Drain, loader: Loader) -> None:
+    def _inlets(self, m: Module, issue: Issue, drain: Drain) -> list[Drain]:
+        """What puts rows of other cores into the scratchpads; the core's own go first, then the first inlet's."""
+        before, found = drain.writes, []
+        for k, inlet in enumerate(self._program.inlets):
+            name = f"{self._name}_from{inlet.source}"
+            unit = place(
+                m, f"inlet_{inlet.source}", Drain(inlet.phases, self._shape, name, received=True)
+            )
+            connect(m, flipped(getattr(self, f"from_{inlet.source}")), unit.i)
+            m.d.comb += [
+                unit.run.eq(self.run), unit.go.eq(~(unit.uses & before).any()),
+                issue.arrived.word_select(k, 8).eq(unit.written),
+            ]  # fmt: skip
+            before = before | unit.writes
+            found.append(unit)
+        return found
+
+    def _write(
+        self, m: Module, memory: LaneMemory, drains: list[Drain], kind: str, loader: Any
+    ) -> None:
+        """The write port of a scratchpad: whoever writes, else what is loaded."""
+        ports = [
+            tuple(getattr(d, f"{kind}_{part}") for part in ("en", "row", "data")) for d in drains
+        ]
+        busy: Value = Cat(*(en.any() for en, _, _ in ports)).any() if ports else Const(0)
+        if loader is not None and any(x.to == kind for x in self._program.segments):
+            m.d.comb += [
+                loader.x_ready.eq(~busy), memory.wr_en.eq(loader.x_valid.replicate(len(memory.wr_en))),
+                memory.wr_row.eq(loader.x_row), memory.wr_data.eq(loader.x_data),
+            ]  # fmt: skip
+        for en, row, data in ports:
+            with m.If(en.any()):
+                m.d.comb += [memory.wr_en.eq(en), memory.wr_row.eq(row), memory.wr_data.eq(data)]
+
+    def _count_rows(self, m: Module, issue: Issue, units: list[Any]) -> None:
         """How many rows of each tensor in rows are there."""
         for k in range(len(self._program.images)):
             count = Signal(16, name=f"rows_of_{k}")
             m.d.comb += issue.rows.word_select(k, 16).eq(count)
-            for unit in (loader, drain):
-                with m.If(unit.done_en & (unit.done_image == k)):
-                    m.d.sync += count.eq(unit.done_rows)
-            with m.If(~self.run):
-                m.d.sync += count.eq(0)
+            more = [unit.done_en & (unit.done_image == k) for unit in units]
+            m.d.sync += count.eq(Mux(self.run, sum(more, count), 0))
 
     def _tail(self, m: Module, word: Value, beat: Any) -> Value:
         """The word with zeros where a tile's last beat has no elements."""
@@ -221,30 +266,29 @@ class KernelCore(Unit):
             m.d.sync += loader.released.eq(0)
 
     def _rows(
-        self, m: Module, advance: Value, drain: Drain, loader: Loader, beat_1: Any, beat_3: Any
+        self, m: Module, advance: Value, drains: list[Drain], loader: Any, beat_1: Any, beat_3: Any
     ) -> Value:
         """The second operand from tensors in rows."""
-        s, phases = self._shape, self._program.phases
+        s, program, phases = self._shape, self._program, self._program.phases
         memory = place(
             m, "row_memory",
             RowMemory(bits=s.bits, lanes=s.outputs, left=s.left, right=s.right, groups=s.groups, depth=s.row_words),
         )  # fmt: skip
-        m.d.comb += [
-            memory.wr_en.eq(drain.rows_en),
-            memory.wr_bank.eq(drain.rows_bank),
-            memory.wr_row.eq(drain.rows_row),
-            memory.wr_data.eq(drain.rows_data),
-            memory.wr_low.eq(drain.rows_low),
-            memory.wr_high.eq(drain.rows_high),
-            memory.wr_first.eq(drain.rows_first),
-            memory.ld_en.eq(loader.rows_valid),
-            loader.rows_ready.eq(memory.ld_ready),
-            memory.ld_bank.eq(loader.rows_bank),
-            memory.ld_row.eq(loader.rows_row),
-            memory.ld_data.eq(loader.rows_data),
-            memory.ld_first.eq(loader.rows_first),
-            memory.rd_en.eq(advance),
-        ]
+        m.d.comb += memory.rd_en.eq(advance)
+        for drain in drains:
+            if drain.has("rows"):
+                with m.If(drain.rows_en):
+                    m.d.comb += memory.wr_en.eq(1)
+                    m.d.comb += [
+                        getattr(memory, f"wr_{part}").eq(getattr(drain, f"rows_{part}"))
+                        for part in ("bank", "row", "data", "low", "high", "first")
+                    ]
+        if any(isinstance(x.to, RowsAt) for x in program.segments):
+            m.d.comb += [memory.ld_en.eq(loader.rows_valid), loader.rows_ready.eq(memory.ld_ready)]
+            m.d.comb += [
+                getattr(memory, f"ld_{part}").eq(getattr(loader, f"rows_{part}"))
+                for part in ("bank", "row", "data", "first")
+            ]
         # From row and tile to the address in each bank.
         works = [p.work for p in phases]
         phase, second = beat_1.phase, beat_1["pass"][0]
@@ -297,7 +341,7 @@ class KernelCore(Unit):
         select = place(
             m, "window",
             WindowSelect(outputs=s.outputs, reduce=s.reduce, bits=s.bits, left=s.left, right=s.right,
-                         groups=s.groups, kinds=tuple(dict.fromkeys(kinds))),
+                         groups=s.groups, kinds=tuple(dict.fromkeys(kinds)), name=self._name),
         )  # fmt: skip
         of_phase = [[select.kinds.index(k) for k in _kinds(work)] or [0] for work in works]
         even = choose(m, beat_3.phase, [k[0] for k in of_phase], "kind_even")
@@ -353,7 +397,9 @@ class KernelCore(Unit):
         out: Signal, post: PostProcess,
     ) -> Value:  # fmt: skip
         s, phases = self._shape, self._program.phases
-        unit = place(m, "softmax", RowSoftmax(self._program, lanes=s.outputs, bits=s.bits))
+        unit = place(
+            m, "softmax", RowSoftmax(self._program, lanes=s.outputs, bits=s.bits, name=self._name)
+        )
         kept = choose(
             m, beat.phase,
             [(1 << p.columns - (p.ns - 1) * s.outputs) - 1 if isinstance(p.work, Softmax) else 0 for p in phases],

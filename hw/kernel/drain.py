@@ -1,5 +1,6 @@
-"""Where results go: pooling, and the addresses of every row in the scratchpads."""
+"""Where results go: pooling, the addresses of every row in the scratchpads, and other cores."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
@@ -8,7 +9,7 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from hw.kernel.memory import LaneMemory, address_bits
-from hw.kernel.program import CoreShape, Phase, Program, RowsTo, Store, WordsTo
+from hw.kernel.program import CoreShape, Phase, RowsTo, Send, Store, WordsTo
 from hw.kernel.tools import choose
 from hw.unit import Unit, place
 
@@ -26,36 +27,51 @@ class Drain(Unit):
     Latency
     -------
     A row is written two cycles after it entered; rows follow each other without a gap, unless a memory takes them
-    element by element, or a store waits.
+    element by element, or a store or a link waits.
+
+    Parameters
+    ----------
+    phases : whose results come.
+    shape : of the core.
+    name : of what it belongs to.
+    received : rows come from another core, which has pooled them already.
 
     Members
     -------
     run : ``In(1)``
         Low: everything begins anew.
+    go : ``In(1)``
+        The scratchpads of ``uses`` are free for it.
+    uses, writes : ``Out(3)``
+        Whether results of this phase go to X, W, rows; whether one does in this cycle.
     i : ``In(stream)`` of ``outputs`` elements.
     x_*, w_*, rows_* : write ports of the scratchpads (``rows_*`` as of ``RowMemory``).
     store : ``Out(stream)``
         Rows that leave.
+    link_N : ``Out(stream)``
+        Rows for core N.
     written : phases that are done.
-    done_en, done_image, done_rows : a tensor in rows has so many.
+    done_en, done_image : a tensor in rows has one more.
     """
 
-    def __init__(self, program: Program, shape: CoreShape) -> None:
-        self._program, self._shape = program, shape
+    def __init__(
+        self, phases: Sequence[Phase], shape: CoreShape, name: str, *, received: bool = False
+    ) -> None:
+        self._phases, self._shape, self._received = tuple(phases), shape, received
+        self._sends = tuple(sorted({t.core for p in phases for t in p.to if isinstance(t, Send)}))
+        kinds = ("x", "w", "turned", "rows", "store", *(f"link_{n}" for n in self._sends))
         self._targets = {
-            kind: [
-                next((t for t in p.to if _kind(t) == kind), None) for p in program.phases
-            ]
-            for kind in ("x", "w", "turned", "rows", "store")
-        }  # fmt: skip
-        for p in program.phases:
+            kind: [next((t for t in p.to if _kind(t) == kind), None) for p in phases]
+            for kind in kinds
+        }
+        for p in phases:
             kinds = ["w" if _kind(t) == "turned" else _kind(t) for t in p.to]
             if len(set(kinds)) != len(kinds):
                 raise ValueError(f"{p.name} goes twice to one kind of scratchpad")
         s = shape
         super().__init__(
             {
-                "run": In(1),
+                "run": In(1), "go": In(1), "uses": Out(3), "writes": Out(3),
                 "i": In(stream.Signature(s.outputs * s.bits)),
                 "x_en": Out(s.tokens * s.reduce), "x_row": Out(address_bits(max(1, s.x_words))),
                 "x_data": Out(s.tokens * s.reduce * s.bits),
@@ -65,21 +81,27 @@ class Drain(Unit):
                 "rows_row": Out(address_bits(max(1, s.row_words))), "rows_data": Out(s.outputs * s.bits),
                 "rows_low": Out(1), "rows_high": Out(1), "rows_first": Out(1),
                 "store": Out(stream.Signature(store_layout(shape))),
-                "written": Out(8), "done_en": Out(1), "done_image": Out(8), "done_rows": Out(16),
+                "written": Out(8), "done_en": Out(1), "done_image": Out(8),
+                **{f"link_{n}": Out(stream.Signature(s.outputs * s.bits)) for n in self._sends},
             },
-            {"p": len(program.phases)},
+            {"": name},
         )  # fmt: skip
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        s, phases = self._shape, self._program.phases
+        s, phases = self._shape, self._phases
         phase = Signal(range(len(phases) + 1))
         y, n, c = Signal(16), Signal(16), Signal(16)
-        y_last = choose(m, phase, [p.ys - 1 for p in phases], "y_last")
+        pooled = [p.pool and not self._received for p in phases]
+        y_last = choose(
+            m, phase,
+            [(p.ys // 2 if p.pool and self._received else p.ys) - 1 for p in phases], "y_last",
+        )  # fmt: skip
         n_last = choose(m, phase, [p.ns - 1 for p in phases], "n_last")
         c_last = choose(m, phase, [p.cs - 1 for p in phases], "c_last")
         by_columns = choose(m, phase, [p.by_columns for p in phases], "by_columns")
-        pool = choose(m, phase, [p.pool for p in phases], "pool")
+        half = choose(m, phase, [p.pool for p in phases], "half")
+        pool = choose(m, phase, pooled, "pool")
 
         # The row, of the pooled ones the larger of neighbours.
         row, full, taken = Signal(s.outputs * s.bits), Signal(), Signal()
@@ -88,7 +110,7 @@ class Drain(Unit):
         silent, y_moves = Signal(), Signal()
         with m.If(self.i.ready):
             m.d.sync += [full.eq(self.i.valid), row.eq(self.i.payload)]
-        if any(p.pool for p in phases):
+        if any(pooled):
             silent = self._pool(m, row, data, pool, y, taken & full, y_moves)
         else:
             m.d.comb += data.eq(row)
@@ -118,12 +140,13 @@ class Drain(Unit):
             m.d.sync += self.written.eq(self.written + 1)
         moves = {"y": (y_moves, y_end), "n": (n_moves, n_end), "c": (c_moves, c_end)}
         if any(self._targets["rows"]):
-            self._to_rows(m, phase, full & taken & ~silent, data, y, n, pool, moves)
-        serial = self._to_words(m, phase, full, data, n, moves)
-        store = choose(m, phase, [t is not None for t in self._targets["store"]], "is_store")
+            self._to_rows(m, phase, full & taken & ~silent, data, y, n, (half, pool), moves)
+        serial = self._to_words(m, phase, full & self.go, taken, data, n, moves)
+        ready = self._leave(m, phase, full & serial & self.go & ~silent, taken, data)
         m.d.comb += [
-            taken.eq(full & serial & (silent | ~store | self.store.ready)),
-            self.store.valid.eq(full & serial & store & ~silent),
+            taken.eq(full & serial & self.go & (silent | ready)),
+            self.uses.eq(Cat(*(self._goes(m, phase, k) for k in (("x",), ("w", "turned"), ("rows",))))),
+            self.writes.eq(Cat(self.x_en.any(), self.w_en.any(), self.rows_en)),
             self.store.p.y.eq(data), self.store.p.half.eq(pool), self.store.p.last.eq(
                 Mux(pool, (y >> 1) == (y_last + 1 >> 1) - 1, y_end) & n_end & c_end
             ),
@@ -132,6 +155,33 @@ class Drain(Unit):
             m.d.sync += [phase.eq(0), y.eq(0), n.eq(0), c.eq(0), full.eq(0), self.written.eq(0),
                          done.eq(0)]  # fmt: skip
         return m
+
+    def has(self, kind: str) -> bool:
+        """Whether any phase's results go there: ``x``, ``w``, ``turned``, ``rows``, ``store``."""
+        return any(self._targets[kind])
+
+    def _goes(self, m: Module, phase: Value, kinds: tuple[str, ...]) -> Value:
+        """Whether results of the phase go to one of these."""
+        there = [
+            any(self._targets[k][p] is not None for k in kinds) for p in range(len(self._phases))
+        ]
+        return choose(m, phase, there, f"goes_{kinds[0]}")
+
+    def _leave(self, m: Module, phase: Value, valid: Value, taken: Value, data: Value) -> Value:
+        """Offer a row to memory and other cores, each once; whether all of them have it."""
+        ready: Value = Const(1)
+        for kind in ("store", *(f"link_{n}" for n in self._sends)):
+            there, port, gone = (
+                self._goes(m, phase, (kind,)),
+                getattr(self, kind),
+                Signal(name=f"gone_{kind}"),
+            )
+            m.d.comb += port.valid.eq(valid & there & ~gone)
+            if kind != "store":
+                m.d.comb += port.payload.eq(data)
+            m.d.sync += gone.eq(self.run & ~taken & (gone | (port.valid & port.ready)))
+            ready = ready & (~there | gone | port.ready)
+        return ready
 
     def _pool(
         self,
@@ -146,7 +196,7 @@ class Drain(Unit):
         """Largest of 2x2: neighbours in a row at once, those of the row before from a line; odd rows give results."""
         s = self._shape
         half, bits = s.outputs // 2, s.bits
-        longest = max(p.ns * p.cs for p in self._program.phases if p.pool)
+        longest = max(p.ns * p.cs for p in self._phases if p.pool)
         line = place(m, "line", LaneMemory(bits=half * bits, lanes=1, depth=longest))
         index, silent = Signal(range(longest + 1)), Signal()
         m.d.comb += silent.eq(pool & ~y[0])
@@ -179,10 +229,11 @@ class Drain(Unit):
         data: Value,
         y: Value,
         n: Value,
-        pool: Value,
+        pools: tuple[Value, Value],
         moves: Any,
     ) -> None:
-        s, phases, targets = self._shape, self._program.phases, self._targets["rows"]
+        s, phases, targets = self._shape, self._phases, self._targets["rows"]
+        pool, now = pools  # words of halves; pooled here, so that only every other row counts
         here = choose(m, phase, [t is not None for t in targets], "to_rows")
         rows = [t.rows if isinstance(t, RowsTo) else None for t in targets]
         base = choose(m, phase, [r.base if r else 0 for r in rows], "rows_base")
@@ -194,7 +245,7 @@ class Drain(Unit):
         (y_moves, y_end), (_, n_end), (c_moves, c_end) = moves["y"], moves["n"], moves["c"]
         with m.If(c_moves):
             m.d.sync += at_c.eq(Mux(c_end, 0, at_c + stride))
-        with m.If(y_moves & (~pool | y[0] | y_end)):
+        with m.If(y_moves & (~now | y[0] | y_end)):
             m.d.sync += bank.eq(bank + 1)
             with m.If(bank == s.groups - 1):
                 m.d.sync += [bank.eq(0), at_y.eq(at_y + tiles)]
@@ -223,14 +274,13 @@ class Drain(Unit):
         ]  # fmt: skip
         m.d.sync += [
             self.done_en.eq(en & here & y_moves & (~by_columns | n_end)), self.done_image.eq(number),
-            self.done_rows.eq(Mux(pool, (y + 1) >> 1, y + 1)),
         ]  # fmt: skip
 
     def _to_words(
-        self, m: Module, phase: Value, full: Value, data: Value, n: Value, moves: Any
+        self, m: Module, phase: Value, full: Value, taken: Value, data: Value, n: Value, moves: Any
     ) -> Value:
         """Writes to X and W words; whether this is the row's last cycle."""
-        s, phases = self._shape, self._program.phases
+        s, phases = self._shape, self._phases
         words = [self._targets[k] for k in ("x", "w")]
         straight = [any(t) for t in words]
         serial = s.step != s.outputs and any(straight)
@@ -257,7 +307,7 @@ class Drain(Unit):
         wraps = place_ == per_word - 1
         m.d.comb += [place_next.eq(Mux(wraps, 0, place_ + 1)), word_next.eq(word + wraps)]
         row_ends, (n_moves, n_end) = moves["c"][0], moves["n"]
-        with m.If(full & is_word):
+        with m.If(full & is_word & (taken | ~ready)):
             m.d.sync += [word.eq(word_next), place_.eq(place_next)]
         with m.If(row_ends):
             with m.If(n_moves):
@@ -341,6 +391,8 @@ class Drain(Unit):
 def _kind(target: object) -> str:
     if isinstance(target, Store):
         return "store"
+    if isinstance(target, Send):
+        return f"link_{target.core}"
     if isinstance(target, RowsTo):
         return "rows"
     assert isinstance(target, WordsTo)

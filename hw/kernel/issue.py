@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -57,6 +57,7 @@ class Issue(Unit):
     advance : ``In(1)``
         The beat at ``beat`` is taken, or there is none.
     written, loaded : phases whose results are in their places; segments that are.
+    arrived : of each inlet how many results are in their places, side by side.
     words : that the ring has got.
     rows : of each tensor in rows how many are there, side by side.
     valid, beat : ``Out``
@@ -64,16 +65,17 @@ class Issue(Unit):
     phase, events : the phase whose turn it is, one bit for each of :data:`EVENTS`.
     """
 
-    def __init__(self, program: Program, shape: CoreShape) -> None:
+    def __init__(self, program: Program, shape: CoreShape, name: str) -> None:
         self._program, self._shape = program, shape
-        images = len(program.images)
+        images, inlets = len(program.images), len(program.inlets)
         super().__init__(
             {
                 "run": In(1), "advance": In(1), "written": In(8), "loaded": In(8), "words": In(COUNT),
+                "arrived": In(max(1, 8 * inlets)),
                 "rows": In(max(1, 16 * images)), "valid": Out(1), "beat": Out(beat_layout(program, shape)),
                 "phase": Out(8), "events": Out(len(EVENTS)),
             },
-            {"p": len(program.phases)},
+            {"": name},
         )  # fmt: skip
 
     def elaborate(self, platform: Any) -> Module:
@@ -111,7 +113,10 @@ class Issue(Unit):
         segments = choose(m, phase, [p.segments for p in phases], "segments")
         m.d.comb += [
             needs.eq(
-                (self.written < after) | (self.loaded < segments) | ~self._rows(m, phase, outer)
+                (self.written < after)
+                | (self.loaded < segments)
+                | ~self._arrived(m, phase)
+                | ~self._rows(m, phase, outer)
             ),
             starved.eq(ring & ((self.words - position)[COUNT - 1] | (self.words == position))),
         ]
@@ -183,6 +188,14 @@ class Issue(Unit):
             m.d.sync += [running.eq(1), phase.eq(0), outer.eq(0), middle.eq(0), block.eq(0), inner.eq(0),
                          x_row.eq(0), w_row.eq(0), channel.eq(0), group.eq(0), row.eq(0)]  # fmt: skip
         return m
+
+    def _arrived(self, m: Module, phase: Value) -> Value:
+        """Whether all results of other cores are there that must be before the phase begins."""
+        there: Value = Const(1)
+        for k in range(len(self._program.inlets)):
+            counts = [p.awaits[k] if p.awaits else 0 for p in self._program.phases]
+            there &= self.arrived.word_select(k, 8) >= choose(m, phase, counts, f"awaits_{k}")
+        return there
 
     def _rows(self, m: Module, phase: Value, y: Value) -> Value:
         """Whether the rows that row ``y`` of a result needs are there."""

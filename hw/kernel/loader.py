@@ -91,10 +91,10 @@ class Loader(Unit):
     ring_valid, ring_row, ring_data : a word for the ring; ``words`` so many it has got.
     released : so many words of it are no longer needed.
     loaded : segments that are whole.
-    done_en, done_image, done_rows : a tensor in rows has so many.
+    done_en, done_image : a tensor in rows has one more.
     """
 
-    def __init__(self, program: Program, shape: CoreShape) -> None:
+    def __init__(self, program: Program, shape: CoreShape, name: str) -> None:
         self._program, self._shape = program, shape
         s = shape
         super().__init__(
@@ -107,9 +107,9 @@ class Loader(Unit):
                 "rows_data": Out(s.outputs * s.bits),
                 "ring_valid": Out(1), "ring_row": Out(address_bits(max(2, s.ring_words))),
                 "ring_data": Out(s.outputs * s.reduce * s.bits), "words": Out(COUNT), "released": In(COUNT),
-                "loaded": Out(8), "done_en": Out(1), "done_image": Out(8), "done_rows": Out(16),
+                "loaded": Out(8), "done_en": Out(1), "done_image": Out(8),
             },
-            {"s": len(program.segments)},
+            {"": name},
         )  # fmt: skip
 
     def elaborate(self, platform: Any) -> Module:
@@ -244,7 +244,6 @@ class Loader(Unit):
         m.d.sync += [
             self.done_en.eq(row_ends),
             self.done_image.eq(number),
-            self.done_rows.eq(y + 1),
         ]
         with m.If(~self.run):
             m.d.sync += [x.eq(0) for x in (t, c, y, bank, at_c, at_y)]

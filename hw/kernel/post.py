@@ -38,6 +38,7 @@ class PostProcess(TemplateUnit):
     ----------
     lanes, acc_bits, bits : elements of a row, bits of an accumulator (at most 47) and of a result.
     steps : of each phase what follows.
+    name : of the core.
 
     Members
     -------
@@ -47,16 +48,14 @@ class PostProcess(TemplateUnit):
 
     template = "kernel/post.sv.j2"
 
-    def __init__(self, *, lanes: int, acc_bits: int, bits: int, steps: tuple[Step, ...]) -> None:
+    def __init__(
+        self, *, lanes: int, acc_bits: int, bits: int, steps: tuple[Step, ...], name: str
+    ) -> None:
         if not 2 <= acc_bits <= 47:
             raise ValueError(f"Accumulators must have 2 to 47 bits, not {acc_bits!r}")
         self._lanes, self._acc_bits, self._bits, self._steps = lanes, acc_bits, bits, steps
         phase = address_bits(len(steps))
         self._phase_bits = phase
-        key = "_".join(
-            (f"{f.name}{f.fraction}m{f.multiplier}s{f.shift}" if f else "n") + "r" * relu
-            for f, relu in steps
-        )
         super().__init__(
             {
                 "i": In(
@@ -68,7 +67,7 @@ class PostProcess(TemplateUnit):
                 ),
                 "o": Out(stream.Signature(StructLayout({"y": lanes * bits, "phase": phase}))),
             },
-            {"l": lanes, "a": acc_bits, "b": bits, "": key if len(key) < 100 else f"p{len(steps)}"},
+            {"": name},
         )
 
     @property

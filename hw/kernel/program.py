@@ -1,4 +1,4 @@
-"""What a core plays: phases in order, each a nest of four loops, where its operands lie and where its results go.
+"""What cores play: phases in order, each a nest of four loops, where its operands lie and where its results go.
 
 Three kinds of scratchpad hold tensors. **X** words are ``tokens x reduce`` elements: word ``block * beats + beat`` is
 what the engine takes as activations (of images: the weights of ``tokens`` channels). **W** words are ``outputs x
@@ -6,15 +6,16 @@ reduce`` elements, what it takes as weights: word ``tile * beats + beat``. **Row
 in a row of an image or a matrix, with copies of their neighbours' edges beside them, in ``groups`` banks: row y lies in
 bank ``y % groups``, so that a beat reads ``groups`` rows of an image, each with all that a kernel's columns need.
 
-A result comes as rows of ``outputs`` elements; its indices are row (y), tile of columns (n) and channel (c).
+A result comes as rows of ``outputs`` elements; its indices are row (y), tile of columns (n) and channel (c). What
+another core reads goes there over a link and into that core's scratchpads: every core has a copy of all that it reads.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 __all__ = [
-    "CoreShape", "Function", "Pair", "Phase", "Program", "RowsAt", "RowsTo", "Segment", "Softmax", "Store", "Window",
-    "WordsTo",
+    "CoreShape", "Function", "Inlet", "Pair", "Phase", "Program", "RowsAt", "RowsTo", "Segment", "Send", "Softmax",
+    "Store", "Window", "WordsTo",
 ]  # fmt: skip
 
 
@@ -197,7 +198,14 @@ class Store:
     words: int
 
 
-Target = RowsTo | WordsTo | Store
+@dataclass(frozen=True)
+class Send:
+    """A result goes to another core."""
+
+    core: int
+
+
+Target = RowsTo | WordsTo | Store | Send
 
 
 @dataclass(frozen=True)
@@ -218,6 +226,7 @@ class Phase:
     function, relu, pool : what happens then.
     to : where results go.
     after : so many phases must have written their results before this one begins.
+    awaits : of each inlet so many results must have come.
     segments : so many segments must have been loaded.
     """
 
@@ -239,6 +248,7 @@ class Phase:
     relu: bool = False
     pool: bool = False
     after: int = 0
+    awaits: tuple[int, ...] = ()
     segments: int = 0
 
     @property
@@ -280,6 +290,20 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Inlet:
+    """What comes from another core.
+
+    Parameters
+    ----------
+    source : that core.
+    phases : those of its phases that send, in order, with where their results go here.
+    """
+
+    source: int
+    phases: tuple[Phase, ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """All that a core does.
 
@@ -288,11 +312,23 @@ class Program:
     phases : in order.
     segments : what it loads, in order.
     images : tensors in rows that it keeps; how many rows each has.
+    inlets : what it gets from other cores.
     """
 
     phases: tuple[Phase, ...]
     segments: tuple[Segment, ...]
     images: tuple[int, ...]
+    inlets: tuple[Inlet, ...] = ()
+
+    @property
+    def sends(self) -> tuple[int, ...]:
+        """Cores that get results of this one."""
+        return tuple(sorted({t.core for p in self.phases for t in p.to if isinstance(t, Send)}))
+
+    @property
+    def computes(self) -> bool:
+        """Whether it needs an engine."""
+        return any(not isinstance(p.work, (Pair, Softmax)) for p in self.phases)
 
     def load_beats(self, shape: CoreShape) -> int:
         """Words of memory of all segments."""

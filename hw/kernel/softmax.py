@@ -25,6 +25,7 @@ class RowSoftmax(TemplateUnit):
     ----------
     lanes, bits : elements of a word.
     program : whose softmax phases it plays.
+    name : of the core.
 
     Members
     -------
@@ -36,7 +37,7 @@ class RowSoftmax(TemplateUnit):
     template = "kernel/softmax.sv.j2"
     DIVISION = 26
 
-    def __init__(self, program: Program, *, lanes: int, bits: int) -> None:
+    def __init__(self, program: Program, *, lanes: int, bits: int, name: str) -> None:
         self._steps = {
             k: asdict(p.work) for k, p in enumerate(program.phases) if isinstance(p.work, Softmax)
         }
@@ -49,7 +50,7 @@ class RowSoftmax(TemplateUnit):
                 "o_valid": Out(1), "o_ready": In(1), "o_data": Out(17 * lanes), "o_multiplier": Out(17),
                 "o_shift": Out(6),
             },
-            {"l": lanes, "b": bits, "n": len(self._steps)},
+            {"": name},
         )  # fmt: skip
 
     def context(self) -> dict[str, Any]:

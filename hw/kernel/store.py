@@ -42,7 +42,10 @@ class StreamWriter(Unit):
                 "wdata": Out(data), "wstrb": Out(shape.port_bytes), "wlast": Out(1), "wvalid": Out(1),
                 "wready": In(1), "bvalid": In(1), "bready": Out(1),
             },
-            {"n": words, "o": shape.outputs, "b": shape.port_bytes},
+            {
+                "n": words, "o": shape.outputs, "b": shape.port_bytes, "w": shape.bits,
+                "": "all" if halves and wholes else "halves" if halves else "wholes",
+            },
         )  # fmt: skip
 
     def elaborate(self, platform: Any) -> Module:

@@ -33,6 +33,7 @@ class WindowSelect(TemplateUnit):
     outputs, reduce, bits : of the operand.
     left, right, groups : of the :class:`~hw.kernel.memory.RowMemory` that it reads.
     kinds : those that occur.
+    name : of the core.
 
     Members
     -------
@@ -47,14 +48,13 @@ class WindowSelect(TemplateUnit):
 
     def __init__(
         self, *, outputs: int, reduce: int, bits: int, left: int, right: int, groups: int,
-        kinds: tuple[WindowKind, ...],
+        kinds: tuple[WindowKind, ...], name: str,
     ) -> None:  # fmt: skip
         self.kinds = kinds
         self._sizes = {
             "outputs": outputs, "reduce": reduce, "bits": bits, "left": left, "right": right, "groups": groups,
             "kind_bits": address_bits(len(kinds)), "bank_bits": address_bits(groups),
         }  # fmt: skip
-        kind = "_".join(f"{k.rows}x{k.columns}l{k.left}" + "do"[: k.double + k.odd] for k in kinds)
         super().__init__(
             {
                 "kind": In(self._sizes["kind_bits"]), "banks": In(groups * self._sizes["bank_bits"]),
@@ -62,10 +62,7 @@ class WindowSelect(TemplateUnit):
                 "center": In(groups * outputs * bits), "prior": In(max(1, groups * left * bits)),
                 "behind": In(max(1, groups * right * bits)), "w": Out(outputs * reduce * bits),
             },
-            {
-                "o": outputs, "r": reduce, "w": bits, "a": left, "b": right, "g": groups,
-                "k": kind if len(kind) < 100 else len(kinds),
-            },
+            {"": name},
         )  # fmt: skip
 
     def context(self) -> dict[str, Any]:

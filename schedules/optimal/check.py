@@ -29,6 +29,7 @@ def check_plan(instance: Instance, plan: Plan) -> None:
     """Raise ScheduleError for the first rule that a plan breaks: the rule, the tasks, the numbers."""
     modes = {t.name: plan.mode(instance, t.name) for t in instance.tasks}
     places = {(e.tensor, e.to): plan.place(e.tensor, e.to) for e in instance.edges}
+    _waits(instance, plan)
     ports: dict[str, list[Use]] = {p.id: [] for p in instance.ports}
     rooms: dict[str, list[Use]] = {u.id: [] for u in instance.units}
     for task in instance.tasks:
@@ -70,6 +71,71 @@ def check_plan(instance: Instance, plan: Plan) -> None:
     links = len(links_of(instance, modes, places))
     if plan.links < links:
         raise ScheduleError(f"Links: the plan counts {plan.links}, its edges need {links}")
+
+
+Moment = tuple[str, str]
+"""A task, and ``begin`` or ``end``."""
+
+
+def _waits(instance: Instance, plan: Plan) -> None:
+    """Units play their tasks in the plan's order; whether all come to an end then, whatever their times are."""
+    waits: dict[Moment, list[tuple[Moment, str]]] = {
+        (run.task, "end"): [((run.task, "begin"), "")] for run in plan.runs
+    }
+    for run in plan.runs:
+        waits[run.task, "begin"] = []
+    for unit in instance.units:
+        runs = [r for r in plan.runs if unit.id in plan.mode(instance, r.task).units]
+        for one, two in pairwise(sorted(runs, key=lambda r: (r.start, r.end))):
+            waits[two.task, "begin"].append(((one.task, "end"), f"{unit.id} plays it before"))
+    streamed = [
+        e for e in instance.edges
+        if "stream" in e.places and plan.place(e.tensor, e.to).place == "stream"
+    ]  # fmt: skip
+    for edge in instance.edges:
+        if edge not in streamed:
+            waits[edge.to, "begin"].append(((edge.source, "end"), f"{edge.tensor} must be whole"))
+            continue
+        waits[edge.to, "begin"].append(((edge.source, "begin"), f"{edge.tensor} streams"))
+        chain = [edge]  # what its pieces become on their way
+        for link in chain:
+            if link.bytes <= link.depth * link.grain:
+                continue
+            pieces = -(-link.bytes // link.grain)
+            reason = f"the stream of {link.tensor} holds {link.depth} of {pieces} pieces"
+            waits[edge.source, "end"].append(((link.to, "begin"), reason))
+            chain += [e for e in streamed if e.source == link.to and e not in chain]
+    over: set[Moment] = set()
+    for moment in waits:
+        _follow(waits, moment, [], over)
+
+
+def _follow(
+    waits: dict[Moment, list[tuple[Moment, str]]],
+    moment: Moment,
+    path: list[tuple[Moment, str]],
+    over: set[Moment],
+) -> None:
+    """Raise ScheduleError if what a moment waits for waits for it."""
+    known = [m for m, _ in path]
+    if moment in known:
+        cycle = path[known.index(moment) :]
+        steps = zip(cycle, [*[m for m, _ in cycle[1:]], moment], strict=True)
+        text = [
+            f"{_text(one)} waits for {_text(other)}" + (f" ({why})" if why else "")
+            for (one, why), other in steps
+        ]
+        raise ScheduleError(f"Deadlock: {'; '.join(text)}")
+    if moment in over:
+        return
+    for other, why in waits[moment]:
+        _follow(waits, other, [*path, (moment, why)], over)
+    over.add(moment)
+
+
+def _text(moment: Moment) -> str:
+    task, which = moment
+    return f"the {which} of {task}"
 
 
 def _load(

@@ -20,8 +20,8 @@ __all__ = ["random_kernel"]
 FUNCTIONS = ("relu", "sigmoid", "silu", "exp")
 
 
-def random_kernel(seed: int) -> tuple[QuantKernel, KernelPlan]:
-    """The first kernel that RTL can play of those that a seed gives."""
+def random_kernel(seed: int, *, several: bool = False) -> tuple[QuantKernel, KernelPlan]:
+    """The first kernel that RTL can play of those that a seed gives; on ``several`` cores, or on one."""
     draw = random.Random(seed)
     while True:
         data = _images(draw) if draw.random() < 0.5 else _matrices(draw)
@@ -30,6 +30,14 @@ def random_kernel(seed: int) -> tuple[QuantKernel, KernelPlan]:
             "outputs": draw.choice((1, 2, 3, 4, 5, 6, 8, 12)), "grow": "outputs", "cores": 1,
             "spad_bytes": 1 << 20, "bytes_per_cycle": draw.choice((16, 32, 64)),
         }  # fmt: skip
+        policy = "sequential"
+        if several:
+            policy, grow = (
+                draw.choice(("equal-cores", "dataflow")),
+                draw.choice(("tokens", "outputs")),
+            )
+            count = draw.choice((2, 3))
+            machine |= {"grow": grow, "cores": count, grow: machine[grow] * count}
         dtype = draw.choice(("i16", "i16", "i8"))
         try:
             card = GraphCard.model_validate(
@@ -39,8 +47,9 @@ def random_kernel(seed: int) -> tuple[QuantKernel, KernelPlan]:
                 continue
             with np.errstate(over="raise"):  # exponentials of exponentials
                 kernel = quantised(card, seed)
-            plan = schedule(card, "sequential", Effort(2))
-            lower(kernel, plan)
+            plan = schedule(card, policy, Effort(2))
+            if several != (len(lower(kernel, plan).cores) > 1):
+                continue
         except (DesignError, ValueError, FloatingPointError):
             continue
         return kernel, plan

@@ -1,4 +1,4 @@
-"""RTL of whole kernels: bit for bit the golden model, in the cycles that were predicted."""
+"""RTL of whole kernels on one core and on several: bit for bit the golden model, in the cycles that were predicted."""
 
 import json
 import subprocess
@@ -39,13 +39,13 @@ def agree(result: KernelResult) -> None:
     for phase in result.phases:
         assert abs(phase.predicted - phase.cycles) <= max(32, phase.cycles / 50), phase
         assert 0 <= phase.switch <= 4
+    assert all(0 < most <= depth for most, depth in result.links.values())
 
 
-def run(card: GraphCard, out: Path, seed: int = 0, **options: Any) -> KernelResult:
-    kernel = quantised(card, seed)
-    if not out.exists():
-        build_kernel(kernel, schedule(card, "sequential", Effort(10)), out, SilentProgress())
-    return run_kernel(out, integer_inputs(kernel, seed), **options)
+def run(card: GraphCard, out: Path, policy: str = "sequential") -> KernelResult:
+    kernel = quantised(card, 0)
+    build_kernel(kernel, schedule(card, policy, Effort(10)), out, SilentProgress())
+    return run_kernel(out, integer_inputs(kernel, 0))
 
 
 def test_vae_whole_by_its_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,11 +119,27 @@ def test_the_others_whole(name: str, tmp_path: Path) -> None:
     assert card.published is not None and result.cycles <= card.published.goal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 52))]
+    ("name", "policy"), [("mlp", "equal-cores"), ("mlp", "dataflow"), ("cnn-4l", "dataflow")]
 )
-def test_random_kernels(seed: int, tmp_path: Path) -> None:
-    kernel, plan = random_kernel(seed)
+def test_several_cores_whole(name: str, policy: str, tmp_path: Path) -> None:
+    result = run(load_graph(name), tmp_path / name, policy)
+    agree(result)
+    assert abs(result.predicted - result.cycles) <= result.cycles / 100 and result.links
+
+
+def _kernels(one: int, several: int) -> list[Any]:
+    """Seeds, and whether on several cores; one of those always runs."""
+    slow = [(False, seed) for seed in range(1, one + 1)] + [
+        (True, s) for s in range(2, several + 1)
+    ]
+    return [(True, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in slow)]
+
+
+@pytest.mark.parametrize(("several", "seed"), _kernels(51, 31))
+def test_random_kernels(several: bool, seed: int, tmp_path: Path) -> None:
+    kernel, plan = random_kernel(seed, several=several)
     build_kernel(kernel, plan, tmp_path / "k", SilentProgress())
     inputs = integer_inputs(kernel, seed)
     agree(run_kernel(tmp_path / "k", inputs))
@@ -137,12 +153,12 @@ def test_random_kernels(seed: int, tmp_path: Path) -> None:
 
 def test_a_build_is_reproducible(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        kernel = quantised(load_graph("vae"), 0)
-        plan = schedule(load_graph("vae"), "sequential", Effort(10))
-        build_kernel(kernel, plan, tmp_path / name, SilentProgress())
+        card = GraphCard.model_validate(SMALL | {"name": "small"})
+        plan = schedule(card, "sequential", Effort(10))
+        build_kernel(quantised(card, 0), plan, tmp_path / name, SilentProgress())
     files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
     assert files and all(
         (tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files
     )
     facts = json.loads((tmp_path / "a" / "design.json").read_text())
-    assert np.prod([facts["core"][k] for k in ("tokens", "reduce", "outputs")]) == 176
+    assert np.prod([facts["cores"][0][k] for k in ("tokens", "reduce", "outputs")]) == 128

@@ -7,11 +7,19 @@ import pytest
 
 from designs.errors import DesignError
 from designs.graph import GraphCard, load_graph
-from designs.kernel_layout import StoreRegion, WordFormat, activations, rows, weights
+from designs.kernel_layout import (
+    StoreRegion,
+    WordFormat,
+    activations,
+    of_port,
+    rows,
+    striped,
+    weights,
+)
 from generators.kernel import KernelPlan, schedule
 from generators.kernel_lower import LoweredKernel, check_tasks, lower
 from generators.kernel_time import predict
-from hw.kernel.program import Window, WordsTo
+from hw.kernel.program import Send, Window, WordsTo
 from hwgen.kernels import quantised
 from schedules.optimal.solve import Effort
 
@@ -70,13 +78,50 @@ def test_what_rtl_refuses(tasks: dict[str, Any], machine: dict[str, Any], messag
         lowered(card)
 
 
-def test_more_than_one_core_is_refused() -> None:
+def test_cores_of_different_widths_are_refused() -> None:
     card = load_graph("mlp")
-    plan = KernelPlan("mlp", (2, 2), False, schedule(card, "sequential", Effort(5)).plan)
+    plan = KernelPlan("mlp", (3, 1), False, schedule(card, "sequential", Effort(5)).plan)
     with pytest.raises(
-        DesignError, match="the plan has 2 cores, RTL has one: take --policy sequential"
+        DesignError, match="its cores have 3, 1 outputs; RTL links only cores that have as many"
     ):
         lower(quantised(card, 0), plan)
+
+
+def test_ports_of_many_cores_are_not_wider_than_memory() -> None:
+    card = load_graph("mlp")
+    small = card.model_copy(
+        update={"machine": card.machine.model_copy(update={"bytes_per_cycle": 4})}
+    )
+    with pytest.raises(DesignError, match="3 cores with memory ports share 4 bytes a cycle"):
+        lowered(small, "dataflow")
+    assert {core.shape.port_bytes for core in lowered(card, "equal-cores").cores} == {32}
+    assert {core.shape.port_bytes for core in lowered(card, "dataflow").cores} == {16}
+
+
+@pytest.mark.parametrize(("name", "policy"), [("mlp", "equal-cores"), ("cnn-4l", "equal-cores")])
+def test_parts_make_the_whole(name: str, policy: str) -> None:
+    """Of every task each tile or row is played once; what a core gets from others is what these send."""
+    card = load_graph(name)
+    found = lowered(card, policy)
+    whole = {p.name: p for p in lowered(card).cores[0].program.phases}
+    for task in card.tasks:
+        parts = [part for core in found.cores for part in core.parts if part.task == task]
+        ends = 0
+        for part in sorted(parts, key=lambda part: part.first):
+            assert part.first == ends
+            ends += part.count
+        outputs = found.cores[0].shape.outputs
+        phase = whole[task]
+        assert ends == (-(-phase.columns // outputs) if phase.by_columns else phase.ys)
+    for k, core in enumerate(found.cores):
+        for inlet in core.program.inlets:
+            sender = found.cores[inlet.source].program
+            sent = [p.name for p in sender.phases if Send(k) in p.to]
+            assert [p.name for p in inlet.phases] == sent and k != inlet.source
+    order = [found.cores[c].parts[n].task for c, n in found.turns]
+    first = {task: order.index(task) for task in card.tasks}
+    for task, facts in card.tasks.items():
+        assert all(first[t] < first[task] for t in facts.inputs if t in card.tasks)
 
 
 def test_tensors_that_live_together_lie_apart() -> None:
@@ -86,10 +131,9 @@ def test_tensors_that_live_together_lie_apart() -> None:
         | {"inputs": {"x": (24, 64)}, "weights": dict.fromkeys(("wq", "wk", "wv"), (64, 64))}
     )
     found = lowered(card)
-    shape, phases = found.shape, {p.name: p for p in found.program.phases}
-    places = {
-        s.name: range(s.base, s.base + s.words) for s in found.program.segments if s.to == "x"
-    }
+    (core,) = found.cores
+    shape, phases = core.shape, {p.name: p for p in core.program.phases}
+    places = {s.name: range(s.base, s.base + s.words) for s in core.program.segments if s.to == "x"}
     for name in ("q", "p"):
         (target,) = phases[name].to
         assert isinstance(target, WordsTo) and target.memory == "x"
@@ -101,13 +145,13 @@ def test_tensors_that_live_together_lie_apart() -> None:
 
 
 def test_windows_of_the_kernels() -> None:
-    vae = {p.name: p.work for p in lowered(load_graph("vae")).program.phases}
+    vae = {p.name: p.work for p in lowered(load_graph("vae")).cores[0].program.phases}
     cases = {"enc1": (1, 8, 0, 0), "enc2": (2, 4, 0, 0), "dec1": (1, 8, 7, 7), "dec2": (2, 4, 3, 3)}
     for name, (per_beat, columns, top, left) in cases.items():
         work = vae[name]
         assert isinstance(work, Window)
         assert (work.rows, work.columns, work.top, work.left) == (per_beat, columns, top, left)
-    assert [p.beats for p in lowered(load_graph("cnn-4l")).program.phases] == [1] * 4
+    assert [p.beats for p in lowered(load_graph("cnn-4l")).cores[0].program.phases] == [1] * 4
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -129,7 +173,7 @@ def test_order_of_elements() -> None:
     assert np.array_equal(weights(x.T, 2, 4), activations(x, 2, 4))
     assert rows(x.reshape(1, 3, 5), 3).tolist()[:3] == [[0, 1, 2], [3, 4, 0], [5, 6, 7]]
     for by_columns in (False, True):
-        region = StoreRegion("t", 0, (1, 3, 5), 3, by_columns, 2)
+        region = StoreRegion("t", 0, 0, 0, (1, 3, 5), 3, by_columns, 2)
         words = rows(x.reshape(1, 3, 5), 3)
         if by_columns:
             words = words.reshape(3, 2, 3).transpose(1, 0, 2).reshape(-1, 3)
@@ -141,9 +185,19 @@ def test_predictions_reach_the_goal_and_not_the_impossible(name: str) -> None:
     """No phase takes fewer cycles than beats; the whole is between the floor and what is to be reached."""
     card = load_graph(name)
     found = lowered(card)
-    predicted = predict(found.program, found.shape, card.machine.latency)
+    predicted = predict(found, card.machine.latency)
+    (core,), (turns,) = found.cores, predicted.phases
     assert card.published is not None
     assert card.macs // card.machine.lanes <= predicted.total <= card.published.goal
-    for phase, cycles in zip(found.program.phases, predicted.phases, strict=True):
-        loops = phase.loops(found.shape.tokens)
+    for phase, cycles in zip(core.program.phases, turns, strict=True):
+        loops = phase.loops(core.shape.tokens)
         assert cycles >= np.prod(loops)
+
+
+def test_memory_of_several_ports() -> None:
+    """Port p has word p of every group of words; a shorter one ends with zeros."""
+    data = striped([bytes(range(8)), bytes([9] * 4)], 4)
+    assert data == bytes([0, 1, 2, 3, 9, 9, 9, 9, 4, 5, 6, 7, 0, 0, 0, 0])
+    assert of_port(data, 0, 2, 4) == bytes(range(8))
+    region = StoreRegion("t", 1, 0, 2, (1, 3, 2), 2, True, 1)
+    assert region.within(np.arange(15).reshape(1, 3, 5)).tolist() == [[[2, 3], [7, 8], [12, 13]]]

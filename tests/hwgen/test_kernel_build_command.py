@@ -20,7 +20,7 @@ def _fresh() -> Iterator[None]:
     [
         (["build", "vae", "--policy", "sequentail"], 'policy "sequentail"'),
         (["build", "nix.yaml"], "task graph nix.yaml does not exist"),
-        (["build", "mlp", "--policy", "equal-cores"], "the plan has 2 cores, RTL has one"),
+        (["build", "mlp", "--policy", "dataflow-sized"], "RTL links only cores that have as many"),
     ],
 )
 def test_wrong_requests(

@@ -253,9 +253,32 @@ def test_a_stream_waits_for_the_end_of_its_chain() -> None:
     )  # fmt: skip
     with pytest.raises(
         ScheduleError,
-        match="what b makes of A is not taken before 1,004, so it is held up until 1,954",
+        match=r"Deadlock: the end of a waits for the begin of c \(the stream of B holds 2 of 100 pieces\); "
+        r"the begin of c waits for the end of a \(u plays it before\)",
     ):
         check_plan(instance, both)
+    third = Task("c", (Mode("c", ("v",), 1000, 10, 10, takes="rows"),))
+    apart = replace(
+        instance, units=(*instance.units, Unit("v")), tasks=(*instance.tasks[:2], third)
+    )
+    with pytest.raises(
+        ScheduleError,
+        match="what b makes of A is not taken before 1,004, so it is held up until 1,954",
+    ):
+        check_plan(apart, both)
+
+
+def test_a_deadlock_is_told_as_who_waits_for_whom() -> None:
+    """b has been put before a on the unit of a, which makes what b reads."""
+    plan = solve(PIPELINE, EFFORT)
+    runs = (Run("a", "a0", 200, 300), Run("b", "b0", 0, 100), Run("c", "c", 400, 425))
+    places = (replace(plan.places[0], place="onchip", home="c0"), plan.places[1])
+    with pytest.raises(ScheduleError) as caught:
+        check_plan(PIPELINE, replace(plan, runs=runs, places=places))
+    assert str(caught.value) == (
+        "Deadlock: the end of a waits for the begin of a; the begin of a waits for the end of b (c0 plays it before); "
+        "the end of b waits for the begin of b; the begin of b waits for the end of a (A must be whole)"
+    )
 
 
 @pytest.mark.parametrize("seed", range(25))
