@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from designs.errors import DesignError
 from generators import manifest
 from generators.files import check_out, new_folder
 from generators.verilog import Emission, emit
-from hw.arrays import Engine, accumulator_bits, make_engine, parse_engine
+from hw.arrays import ENGINES, Engine, accumulator_bits, make_engine, parse_engine
 from hw.arrays.chain import ChainArray
 
 __all__ = ["FACTS", "LONGEST", "EngineRequest", "load_engine", "write_engine"]
@@ -39,6 +40,7 @@ class EngineRequest:
     adder, group : of the carry-save elements, see `hw.arrays.engine.Engine`; None: the default
     dsp : what ``dsp_packed`` is made of, see there; None: the default
     share, accumulate, split, adjusted : of chains, see `hw.arrays.chain.ChainArray`; None: the default
+    stages, registers, cut : pipelining, of arrays that take it (`hw.arrays.tree.TreeArray`); None: the default
     """
 
     spec: str
@@ -53,10 +55,14 @@ class EngineRequest:
     accumulate: str | None = None
     split: int | None = None
     adjusted: bool | None = None
+    stages: int | None = None
+    registers: str | None = None
+    cut: int | None = None
 
 
 OF_ALL = ("adder", "group", "dsp")
 OF_CHAINS = ("share", "accumulate", "split", "adjusted")
+PIPELINE = ("stages", "registers", "cut")
 
 
 def write_engine(request: EngineRequest, out: Path) -> dict[str, Any]:
@@ -117,13 +123,17 @@ def _engine(request: EngineRequest) -> Engine:
         raise ValueError(f"k must be at least 1, not {k!r}")
     options: dict[str, Any] = {
         name: value
-        for name in (*OF_ALL, *OF_CHAINS)
+        for name in (*OF_ALL, *OF_CHAINS, *PIPELINE)
         if (value := getattr(request, name)) is not None
     }
     if spec.array != ChainArray.array and (
         wrong := [name for name in OF_CHAINS if name in options]
     ):
         raise ValueError(f"--{wrong[0]} is of {ChainArray.array}:dsp_packed, not of {spec.array}")
+    for name in (name for name in PIPELINE if name in options):
+        if not _takes(ENGINES[spec.array], name):
+            arrays = ", ".join(array for array, cls in ENGINES.items() if _takes(cls, name))
+            raise ValueError(f"--{name} is of the arrays {arrays}, not of {spec.array}")
     needed = accumulator_bits(max(k, spec.reduce), max(request.x_bits, 1), max(request.w_bits, 1))
     if request.acc_bits is not None and request.k is not None and request.acc_bits < needed:
         raise ValueError(f"acc_bits must be at least {needed} for k={k}, not {request.acc_bits!r}")
@@ -132,6 +142,12 @@ def _engine(request: EngineRequest) -> Engine:
         tokens=spec.tokens, reduce=spec.reduce, outputs=spec.outputs, encoding=spec.encoding,
         x_bits=request.x_bits, w_bits=request.w_bits, acc_bits=request.acc_bits or needed, **options,
     )  # fmt: skip
+
+
+def _takes(cls: type[Engine], option: str) -> bool:
+    """Whether a class, or one that it refines, has a parameter of this name."""
+    makers = [base.__init__ for base in cls.__mro__ if "__init__" in vars(base)]
+    return any(option in inspect.signature(maker).parameters for maker in makers)
 
 
 def _facts(engine: Engine, request: EngineRequest, emission: Emission) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +129,11 @@ def place(
         If a tool is missing, fails or is not finished in time: a design that does not fit is one that fails.
     """
     project = load(out)
-    result, kept = place_and_route(project, progress, seeds=seeds, clock_mhz=clock_mhz, limit=limit)
     folder = out / "ecp5"
-    folder.mkdir(exist_ok=True)
-    for name, content in kept.items():
-        temporary = folder / f".{name}.{os.getpid()}"
-        temporary.write_bytes(content)
-        temporary.replace(folder / name)
+    result, kept = place_and_route(
+        project, progress, seeds=seeds, clock_mhz=clock_mhz, limit=limit, logs=folder
+    )
+    _keep(folder, kept)
     write(out / "synth-ecp5.json", result.model_dump_json(indent=2) + "\n")
     if isinstance(project, AcceleratorProject):
         from generators.report import apply_placed  # which imports this file
@@ -152,8 +150,9 @@ def place_and_route(
     seeds: Sequence[int] = (1,),
     clock_mhz: float | None = None,
     limit: float = 3600,
+    logs: Path | None = None,
 ) -> tuple[PlacedResult, dict[str, bytes]]:
-    """Place and route a project in a folder of its own; see `place`.
+    """Place and route a project in a folder of its own; see `place`. What a tool said that fails goes to ``logs``.
 
     Returns
     -------
@@ -164,8 +163,10 @@ def place_and_route(
         raise DesignError("place and route needs a seed at least")
     files = ecp5.FLOW.files(project, Options(clock_mhz=clock_mhz))
     part, harness = ecp5.find_part(project), ecp5.harness_of(project)
-    with tempfile.TemporaryDirectory(prefix="hwgen-ecp5-") as name:
-        folder = Path(name)
+    with (
+        tempfile.TemporaryDirectory(prefix="hwgen-ecp5-") as name,
+        _explained(Path(name), logs) as folder,
+    ):
         for path, content in files.items():
             place_of = folder / path
             place_of.parent.mkdir(exist_ok=True)
@@ -240,6 +241,31 @@ def _critical(placed: Mapping[str, Any]) -> tuple[float, float, tuple[str, str]]
     return round(logic, 3), round(routing, 3), ends
 
 
+# ---- Files ----------------------------------------------------------------------------------------
+
+
+def _keep(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files, each whole or not at all."""
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        temporary = folder / f".{name}.{os.getpid()}"
+        temporary.write_bytes(content)
+        temporary.replace(folder / name)
+
+
+@contextmanager
+def _explained(folder: Path, logs: Path | None) -> Iterator[Path]:
+    """The folder in which tools run; if one fails, what they said is kept."""
+    try:
+        yield folder
+    except SynthesisError as error:
+        said = {name: folder / name for name in ecp5.LOGS if (folder / name).is_file()}
+        if logs is None or not said:
+            raise
+        _keep(logs, {name: path.read_bytes() for name, path in said.items()})
+        raise SynthesisError(f"{error}; see {logs}") from None
+
+
 # ---- Tools ---------------------------------------------------------------------------------------
 
 
@@ -276,9 +302,9 @@ def _run(
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    text = said.read_text(encoding="utf-8", errors="replace")
-    if not (folder / log).is_file():
-        (folder / log).write_text(text, encoding="utf-8")
+            text = said.read_text(encoding="utf-8", errors="replace")
+            if not (folder / log).is_file():  # nextpnr writes its own
+                (folder / log).write_text(text, encoding="utf-8")
     if process.returncode:
         errors = [line for line in text.splitlines() if "ERROR" in line] or text.splitlines()[-1:]
         raise SynthesisError(f"{name} failed: {(errors or ['it said nothing'])[0].strip()[:300]}")

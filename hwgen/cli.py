@@ -721,6 +721,16 @@ def engine(
         bool | None,
         typer.Option("--adjusted", help="Of chains: weights of pairs come packed, see docs."),
     ] = None,
+    stages: Annotated[
+        int | None, typer.Option(help="Of mac: registers behind the products and their sum.")
+    ] = None,
+    registers: Annotated[
+        str | None,
+        typer.Option(metavar="behind|inside", help="Of tree:mac: where these are."),
+    ] = None,
+    cut: Annotated[
+        int | None, typer.Option(help="Of carry-save elements: levels of adders between registers.")
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -728,7 +738,10 @@ def engine(
     from generators.engine import EngineRequest, write_engine
 
     chain = {"share": share, "accumulate": accumulate, "split": split, "adjusted": adjusted}
-    request = EngineRequest(spec, x_bits, w_bits, k, acc_bits, adder, group, dsp, **chain)
+    request = EngineRequest(
+        spec, x_bits, w_bits, k, acc_bits, adder, group, dsp, **chain,
+        stages=stages, registers=registers, cut=cut,
+    )  # fmt: skip
     show_engine(console, out, write_engine(request, out))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from designs.progress import Progress
 from generators.engine import load_engine
 from generators.synth import load_json
 from hw.arrays import Engine
+from hw.arrays.chain import ChainArray
 from hw.core.accelerator import make_core_engine
 from hw.core.config import CoreConfig
 from sim.built import rtl_files
@@ -71,6 +72,10 @@ class Golden:
     ) -> tuple[Ints, dict[str, int]]:
         """See `Multiplier`; nothing is counted."""
         x, w = checked(self.engine, x, w)
+        if isinstance(
+            self.engine, ChainArray
+        ):  # some have limits of their own, which packing knows
+            packed(self.engine, x, w, _tiles(self.engine, len(x), w.shape[1]))
         return self.engine.golden(x, w), {}
 
 
@@ -95,7 +100,7 @@ class Simulated:
         engine = self.engine
         x, w = checked(engine, x, w)
         tiles = list(_tiles(engine, len(x), w.shape[1]))
-        payloads = [beat for rows, outputs in tiles for beat in engine.pack(x[rows], w[:, outputs])]
+        payloads = packed(engine, x, w, tiles)
         program = compile_engine(
             self.folder, engine.module_name, rtl_files(self.folder), self.progress
         )
@@ -122,6 +127,20 @@ def _tiles(engine: Engine, rows: int, outputs: int) -> Iterator[tuple[slice, sli
                 slice(row, min(row + engine.tokens, rows)),
                 slice(first, min(first + engine.outputs, outputs)),
             )
+
+
+def packed(engine: Engine, x: Ints, w: Ints, tiles: Iterable[tuple[slice, slice]]) -> list[int]:
+    """The beats of all tiles.
+
+    Raises
+    ------
+    DesignError
+        If the engine cannot take one of them.
+    """
+    try:
+        return [beat for rows, outputs in tiles for beat in engine.pack(x[rows], w[:, outputs])]
+    except ValueError as error:
+        raise DesignError(f"{engine.module_name}: {error}") from None
 
 
 def checked(engine: Engine, x: NDArray[np.integer], w: NDArray[np.integer]) -> tuple[Ints, Ints]:

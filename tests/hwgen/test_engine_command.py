@@ -79,6 +79,24 @@ class TestWrites:
         )
         assert facts["input"]["index"]["bits"] == positions * 8 * 2
 
+    @pytest.mark.parametrize(
+        ("spec", "option", "latency"),
+        [
+            ("tree:mac:1x4x4", ["--registers", "inside"], 4),
+            ("tree:mac:1x4x4", ["--stages", "5"], 6),
+            ("matrix:mac:2x4x2", ["--stages", "3"], None),
+            ("tree:opt1:1x4x4", ["--cut", "1"], None),
+        ],
+    )
+    def test_pipelines(
+        self, spec: str, option: list[str], latency: int | None, tmp_path: Path
+    ) -> None:
+        plain = written(tmp_path / "plain", spec)
+        deep = written(tmp_path / "deep", spec, *option)
+        assert deep["latency"] > plain["latency"]
+        assert latency is None or deep["latency"] == latency
+        assert deep["top"] != plain["top"]
+
     def test_the_same_again(self, tmp_path: Path) -> None:
         for name in ("one", "two"):
             written(tmp_path / name, "column:opt4e:2x4x2")
@@ -97,6 +115,9 @@ class TestWrites:
     ("arguments", "message"),
     [
         (["tree:mac:1x4x4", "--x-bits", "17"], "x_bits must be 2 to 16 .*, not 17"),
+        (["cube:mac:1x2x2", "--registers", "inside"], "--registers is of the arrays tree, not of cube"),
+        (["chain:dsp_packed:2:4:1x8x2", "--cut", "2"], "--cut is of the arrays tree, cube, .*, not of chain"),
+        (["tree:mac:1x4x4", "--stages", "0"], "stages must be at least 1, not 0"),
         (["tree:mac:1x4x4", "--w-bits", "1"], "w_bits must be 2 to 16 .*, not 1"),
         (["tree:opt2.array:1x4x4"], r"PE 'opt2' takes no encoding 'array' \(it takes booth, csd, ent\)"),
         (["tree:mac.csd:1x4x4"], r"PE 'mac' takes no encoding 'csd' \(it takes none\)"),

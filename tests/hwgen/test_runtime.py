@@ -199,6 +199,15 @@ class TestMatmul:
             with Accelerator.load(engine, backend) as chip, pytest.raises(DesignError, match=said):
                 chip.matmul(x, w)
 
+    def test_a_tile_that_a_chain_cannot_hold(self, tmp_path: Path) -> None:
+        request = EngineRequest("chain:dsp_packed:2:4:1x8x2", accumulate="dsp")
+        write_engine(request, tmp_path / "out")
+        x, w = np.ones((1, 64), int), np.ones((64, 2), int)
+        for backend in ("golden", "sim"):
+            with Accelerator.load(tmp_path / "out", backend) as chip:
+                with pytest.raises(DesignError, match="a tile of 16 beats overflows the fields"):
+                    chip.matmul(x, w)
+
     def test_what_an_engine_cannot(self, engine: Path) -> None:
         with Accelerator.load(engine, "golden") as chip:
             with pytest.raises(DesignError, match="multiplies, and generates nothing"):

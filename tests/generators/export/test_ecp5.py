@@ -190,8 +190,11 @@ class TestBadInput:
             return {**files(project, options), "harness.v": "module hwgen_harness(; endmodule\n"}
 
         monkeypatch.setattr(ecp5, "FLOW", ecp5.Flow("ecp5", "", broken, ""))
-        with pytest.raises(SynthesisError, match=r"yosys failed: .*harness.v:1: ERROR"):
+        with pytest.raises(
+            SynthesisError, match=r"yosys failed: .*harness.v:1: ERROR.*; see .*ecp5$"
+        ):
             place.place(engine, SILENT)
+        assert "harness.v:1: ERROR" in (engine / "ecp5" / "yosys.log").read_text()
 
 
 def test_the_report_of_a_build(accelerator: Path, monkeypatch: pytest.MonkeyPatch) -> None:
