@@ -35,6 +35,7 @@ from hwgen.show import (
     show_facts,
     show_grade,
     show_kernel,
+    show_parts,
     show_perplexity,
     show_placed,
     show_plan,
@@ -868,8 +869,12 @@ def verify(
         Path | None, typer.Option(metavar="DIR", help="Take all exchanges from there; ask nobody.")
     ] = None,
     budget: Annotated[
-        float, typer.Option(metavar="SECONDS", help="After so long no new round begins.")
-    ] = 600,
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="No round begins that would take longer.  [default: 300; of a build, 60 a module]",
+        ),
+    ] = None,
     target: Annotated[
         float, typer.Option(min=0, max=100, help="Percent of the points that is enough.")
     ] = 97,
@@ -913,8 +918,10 @@ def verify(
     from hwgen.verify import (
         LlmRequest,
         VerifyRequest,
+        build_of,
         is_kernel,
         parameters,
+        verify_build,
         verify_candidates,
         verify_kernel,
     )
@@ -922,7 +929,8 @@ def verify(
     from sim.verify.campaign import Settings
     from sim.verify.formal import Effort
 
-    settings = Settings(rounds, target, budget, mutants, cycles, seed, Effort(effort, depth))
+    seconds = 300 if budget is None else budget
+    settings = Settings(rounds, target, seconds, mutants, cycles, seed, Effort(effort, depth))
     request = VerifyRequest(
         targets, top, spec, settings, out, clock, reset, parameters(parameter or []), include or [],
         define or [], LlmRequest(llm, llm_url, llm_tokens, llm_fallback, llm_record, llm_replay),
@@ -935,6 +943,16 @@ def verify(
         return
     if candidates is not None:
         show_candidates(console, *verify_candidates(request, candidates, console))
+        return
+    if design := build_of(request):
+        if budget is None:
+            request = replace(
+                request, settings=replace(settings, seconds=60.0 * len(design["modules"]))
+            )
+        parts, folder = verify_build(request, design, console)
+        show_parts(console, parts, folder)
+        if any(part.violates for part in parts):
+            raise typer.Exit(CHECK_FAILED)
         return
     result, folder = verify_(request, console)
     show_verification(console, result, folder)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sim.verify.campaign import Result
     from sim.verify.candidates import Standing
     from sim.verify.grade import Grade, Term
+    from sim.verify.parts import Part
 
 
 def show_engine(console: Console, out: Path, facts: dict[str, Any]) -> None:
@@ -146,7 +147,8 @@ def _counted(term: Term) -> str:
                 )
             return f"{said}, {counts['equivalent']} equivalent"
         case _:
-            return f"{counts['passed']} of {counts['scenarios']} scenarios"
+            agree = f"{counts['passed']} of {counts['scenarios']} scenarios agree"
+            return f"{agree}, {counts['values']:,} values; {counts['what']}"
 
 
 def show_verification(console: Console, result: Result, folder: Path) -> None:
@@ -157,6 +159,23 @@ def show_verification(console: Console, result: Result, folder: Path) -> None:
         console.say(f"falsified: {judgement.name}: {judgement.text}")
     for note in result.notes:
         console.say(f"note: {note}")
+
+
+def show_parts(console: Console, parts: list[Part], folder: Path) -> None:
+    """Show the grades of the modules of a build, and how many have none."""
+    graded = [p for p in parts if not p.reason]
+    console.table(
+        ["module", "instances", "cells", "grade", "golden", "mutants", "properties"],
+        [
+            (p.name, str(p.count), f"{p.cells:,}", f"{p.percent} {p.label}", p.golden, p.mutants,
+             str(p.standing))
+            for p in graded
+        ],
+    )  # fmt: skip
+    for part in parts:
+        if part.reason:
+            console.say(f"not graded: {part.name}: {part.reason}")
+    console.say(f"{len(graded)} of {len(parts)} modules graded; wrote {folder / 'report.html'}")
 
 
 def show_facts(console: Console, report: Report) -> None:

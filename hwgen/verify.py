@@ -20,6 +20,7 @@ from sim.verify.hls import HlsGrade, grade_hls
 from sim.verify.llm.exchange import Exchanges, Mode
 from sim.verify.llm.proposer import Allowance, LlmProposer
 from sim.verify.llm.providers import connect, parse_provider
+from sim.verify.parts import Part, grade_parts, write_parts
 from sim.verify.references import NOTES, find_reference
 from sim.verify.report import write_report
 from sim.verify.specification import read_specification
@@ -28,9 +29,11 @@ from sim.verify.subject import elaborate
 __all__ = [
     "LlmRequest",
     "VerifyRequest",
+    "build_of",
     "is_kernel",
     "parameters",
     "verify",
+    "verify_build",
     "verify_candidates",
     "verify_kernel",
 ]
@@ -128,14 +131,61 @@ def verify(request: VerifyRequest, progress: Progress) -> tuple[Result, Path]:
             proposers=[proposer] if proposer else [],
             reference=find_reference(files[0].parent, subject.top),
         )  # fmt: skip
-        asked: dict[str, Any] = {
-            "seed": settings.seed, "cycles": settings.cycles, "mutants": settings.mutants,
-            "rounds": settings.rounds, "budget": settings.seconds, "llm": request.llm.model,
-            "spent": proposer.spent() if proposer else {},
-        }  # fmt: skip
+        spent = proposer.spent() if proposer else {}
+        asked = _asked(settings) | {"llm": request.llm.model, "spent": spent}
         with new_folder(out) as fresh:
             write_report(result, asked, fresh)
     return result, out
+
+
+def build_of(request: VerifyRequest) -> dict[str, Any] | None:
+    """What the manifest of a whole build says, if one is to be verified, part by part; else None."""
+    if len(request.targets) != 1 or request.top is not None or request.spec is not None:
+        return None
+    try:
+        return json.loads((request.targets[0] / "design.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def verify_build(
+    request: VerifyRequest, design: Mapping[str, Any], progress: Progress
+) -> tuple[list[Part], Path]:
+    """Grade each module of a build and write one report.
+
+    Parameters
+    ----------
+    design : what the manifest says: ``top`` and ``modules``.
+
+    Raises
+    ------
+    DesignError
+        If the build's files are not those of its manifest, or there is no time.
+    """
+    settings = request.settings
+    if settings.seconds <= 0:
+        raise DesignError("--budget 0 leaves no time to verify anything; give seconds")
+    files, _, beside = _sources(request)
+    listed = [str(module["file"]) for module in design["modules"]]
+    missing = sorted(set(listed) - {path.name for path in files})
+    if missing:
+        raise DesignError(f"{files[0].parent}: there is no {missing[0]}, which design.json lists")
+    out = request.out or beside
+    _check_out(out)
+    asked = _asked(settings)
+    with tempfile.TemporaryDirectory(prefix="hwgen-verify-") as name, new_folder(out) as fresh:
+        parts = grade_parts(
+            files[0].parent, design["modules"], settings, Path(name), fresh, progress, asked
+        )
+        write_parts(design["top"], parts, asked, fresh)
+    return parts, out
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    return {
+        "seed": settings.seed, "cycles": settings.cycles, "mutants": settings.mutants,
+        "rounds": settings.rounds, "budget": settings.seconds,
+    }  # fmt: skip
 
 
 def is_kernel(request: VerifyRequest) -> bool:

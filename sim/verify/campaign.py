@@ -58,7 +58,8 @@ class Settings:
     ----------
     rounds : at most.
     target : percent of the available points that is enough.
-    seconds : after so many no new round begins, and proofs get what is left.
+    seconds : no round begins that would not be done by then, if it takes as long as the one before; after
+        it nothing more is proven.
     mutants, cycles : of each round.
     seed : of stimulus and mutants.
     effort : of proofs.
@@ -171,7 +172,7 @@ class Result:
 def run_campaign(
     subject: Subject, settings: Settings, folder: Path, progress: Progress, *,
     proposers: Sequence[Proposer] = (), required: Sequence[Proposal] = (),
-    reference: Reference | None = None,
+    reference: Reference | None = None, own_mutants: bool = False,
 ) -> Result:  # fmt: skip
     """Verify a design.
 
@@ -180,13 +181,16 @@ def run_campaign(
     required : what the specification states in the language of properties.
     reference : the golden model; its scenarios are played behind the random inputs, and whatever it can
         judge of the ports must agree with it.
+    own_mutants : only of the module itself, not of what it instantiates.
 
     Raises
     ------
     ToolError
         If a tool that is needed is missing or cannot work with the design at all.
     """
-    return Campaign(subject, settings, folder, progress, proposers, required, reference).run()
+    return Campaign(
+        subject, settings, folder, progress, proposers, required, reference, own_mutants
+    ).run()
 
 
 @dataclass
@@ -200,6 +204,7 @@ class Campaign:
     proposers: Sequence[Proposer]
     required: Sequence[Proposal]
     reference: Reference | None
+    own_mutants: bool
     scenarios: list[Columns] = field(init=False, default_factory=list)
     streams: tuple[Stream, ...] = field(init=False)
     assumed: list[Property] = field(init=False, default_factory=list)
@@ -221,7 +226,7 @@ class Campaign:
             watch = list(dict.fromkeys([*subject.signals, *(p.name for p in subject.ports)]))
             recorder = build_simulator(subject, self.folder / "trace", watch=watch)
         self.scenarios = self._scenarios()
-        mutants = choose_mutants(subject, settings.mutants, settings.seed)
+        mutants = choose_mutants(subject, settings.mutants, settings.seed, own=self.own_mutants)
         mutated = write_mutants(subject, mutants, self.folder / "mutants")
         environment = self._environment()
         status = "rounds"
@@ -230,6 +235,7 @@ class Campaign:
         outcome = None
         trace = self._trace(recorder, 1)
         for number in range(1, settings.rounds + 1):
+            began = time.monotonic()
             if number > 1:
                 trace = self._trace(recorder, number)
             compared = self._compare(trace)
@@ -254,7 +260,8 @@ class Campaign:
             if outcome.percent >= settings.target:
                 status = "target"
                 break
-            if time.monotonic() - self.started > settings.seconds:
+            now = time.monotonic()
+            if now - self.started + (now - began) > settings.seconds:  # another would not fit
                 status = "budget"
                 break
             grew = self._learn()
@@ -393,7 +400,9 @@ class Campaign:
         simulator = build_simulator(
             subject, self.folder / "killing", design=mutated, mutants=len(mutants), checker=checker
         )
-        kills, _ = simulator.run(self._stimulus(), self.streams, seconds=self.settings.seconds)
+        kills, _ = simulator.run(
+            self._stimulus(), self.streams, seconds=self.settings.seconds, enough=len(self.checked)
+        )
         if len(kills) < len(mutants) + 1:
             self._note(f"only {len(kills) - 1} of {len(mutants)} mutants were played in time")
         self.kills = kills

@@ -35,7 +35,8 @@ struct Config {
   std::string clock = "", mutant = "", reset = "";
   int edge = 1, level = 1;
   size_t cycles = 0, mutants = 0, first = 0, properties = 0, paced = size_t(-1);
-  bool stop_early = false;
+  bool asynchronous = false;
+  size_t enough = 0;  // a mutant that differs and violates one of so many properties is played no longer
   std::vector<std::string> inputs, compared, watched;
   std::vector<Hold> holds;
 };
@@ -54,7 +55,8 @@ Config read_config(const char *path) {
     else if (key == "mutants") words >> config.mutant >> config.first >> config.mutants;
     else if (key == "properties") words >> config.properties;
     else if (key == "paced") words >> config.paced;
-    else if (key == "stop_early") config.stop_early = true;
+    else if (key == "enough") words >> config.enough;
+    else if (key == "asynchronous") config.asynchronous = true;
     else if (key == "input") { words >> name; config.inputs.push_back(name); }
     else if (key == "compare") { words >> name; config.compared.push_back(name); }
     else if (key == "watch") { words >> name; config.watched.push_back(name); }
@@ -94,11 +96,7 @@ class Bench {
     top_.~Design();
     new (&top_) Design();
   }
-  // The second step shows what an asynchronous reset changed in the first.
-  void settle() {
-    top_.step();
-    top_.step();
-  }
+  void step() { top_.step(); }
 
  private:
   Design top_;
@@ -145,10 +143,11 @@ int main(int argc, char **argv) {
     bench.clear();
     if (mutant.words) mutant.words[0] = number;
     clock.words[0] = !config.edge;
-    bench.settle();
+    bench.step();
     long difference = -1;
     std::vector<long> violated(config.properties, -1);
-    size_t open = config.properties, cycle = 0;
+    size_t cycle = 0;
+    bool seen = false;
     std::vector<bool> waits(config.holds.size(), false);
     std::vector<size_t> at(config.holds.size(), 0);
     bool was_reset = false;
@@ -166,7 +165,10 @@ int main(int argc, char **argv) {
         const uint32_t *from = &stimulus[(hold < 0 ? cycle : at[hold]) * row + word];
         std::copy(from, from + inputs[k].count(), inputs[k].words);
       }
-      bench.settle();
+      // The clock's other edge comes with the new inputs. A second step shows what an asynchronous reset
+      // changed in the first.
+      clock.words[0] = !config.edge;
+      for (int k = 0; k <= config.asynchronous; k++) bench.step();
       const bool in_reset = reset.words && int(reset.words[0]) == config.level;
       was_reset = in_reset;
       for (size_t k = 0; k < config.holds.size(); k++)
@@ -181,12 +183,10 @@ int main(int argc, char **argv) {
             if (output.words[word] != golden[at]) difference = cycle;
       }
       for (size_t k = 0; k < config.properties; k++)
-        if (violated[k] < 0 && (bad.words[k / 32] >> (k % 32) & 1)) violated[k] = cycle, open--;
-      if (config.stop_early && difference >= 0 && open < config.properties) break;
+        if (violated[k] < 0 && (bad.words[k / 32] >> (k % 32) & 1)) violated[k] = cycle, seen |= k < config.enough;
+      if (difference >= 0 && seen) break;
       clock.words[0] = config.edge;
-      bench.settle();
-      clock.words[0] = !config.edge;
-      bench.settle();
+      bench.step();
     }
     std::printf("%zu %ld %zu", number, difference, cycle);
     for (size_t k = 0; k < config.properties; k++)

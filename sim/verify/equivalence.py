@@ -16,7 +16,7 @@ from sim.verify.checker import start_module
 from sim.verify.formal import Effort
 from sim.verify.stimulus import Stream
 from sim.verify.subject import Subject
-from sim.verify.tools import abc, run_worker
+from sim.verify.tools import ToolFailure, abc, run_worker
 from sim.verify.waves import Wave, read_vcd
 
 __all__ = ["Difference", "compare", "compare_designs", "directed", "miter"]
@@ -54,6 +54,8 @@ def compare(
     """
     if not numbers:
         return []
+    if subject.memory_bits > effort.memory_bits:
+        raise ToolFailure("proof", f"{subject.memory_bits:,} bits of memory are too many")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "miter.v").write_text(miter(subject, streams))
     (folder / "start.v").write_text(start_module(subject.edge))

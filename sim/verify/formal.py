@@ -160,9 +160,11 @@ def _build(
     subject: Subject, properties: Sequence[Property], folder: Path, effort: Effort, name: str,
     output: str,
 ) -> None:  # fmt: skip
-    bits = sum(m.width * m.size for m in subject.memories)
-    if bits > effort.memory_bits:
-        raise ToolFailure("proof", f"{bits:,} bits of memory are more than {effort.memory_bits:,}")
+    if subject.memory_bits > effort.memory_bits:
+        raise ToolFailure(
+            "proof",
+            f"{subject.memory_bits:,} bits of memory are more than {effort.memory_bits:,}",
+        )
     checker = write_checker(properties, subject.edge)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.v").write_text(checker.text)

@@ -78,11 +78,15 @@ class Mutant:
         return found[1] if found else self.module
 
 
-def choose_mutants(subject: Subject, count: int, seed: int) -> list[Mutant]:
-    """At most ``count`` mutants, drawn in turns from each kind; the same for the same seed."""
+def choose_mutants(subject: Subject, count: int, seed: int, *, own: bool = False) -> list[Mutant]:
+    """At most ``count`` mutants, drawn in turns from each kind; the same for the same seed.
+
+    ``own`` : of the module itself alone, not of what it instantiates.
+    """
     sites: dict[Kind, list[Mutant]] = {kind: [] for kind in KINDS}
     for site in _sites(json.loads((subject.folder / "hierarchy.json").read_text())["modules"]):
-        sites[site.kind].append(site)
+        if not own or site.module == subject.top:
+            sites[site.kind].append(site)
     source = random.Random(seed)
     for found in sites.values():
         source.shuffle(found)

@@ -54,9 +54,14 @@ class Simulator:
 
     def run(
         self, stimulus: Stimulus, streams: Sequence[Stream], *, seconds: float = 300,
-        stop_early: bool = False,
+        enough: int = 0,
     ) -> tuple[list[Kill], Path]:  # fmt: skip
         """Play a stimulus to the design and then to each mutant.
+
+        Parameters
+        ----------
+        enough : a mutant is played no longer once its outputs differ and one of the first so many
+            properties is violated.
 
         Returns
         -------
@@ -75,7 +80,8 @@ class Simulator:
             f"properties {self.properties}",
             *([f"reset {subject.reset.name} {subject.reset.level}"] if subject.reset else []),
             *([f"mutants hwgen_mutant 0 {self.mutants}"] if self.mutants else []),
-            *(["stop_early"] if stop_early else []),
+            f"enough {enough}",
+            *(["asynchronous"] if subject.asynchronous else []),
             *([] if stimulus.paced is None else [f"paced {stimulus.paced}"]),
             *(f"input {name}" for name in names),
             *(

@@ -106,6 +106,19 @@ class Subject:
         """Width by name of what a property may name."""
         return {name: s.width for name, s in self.signals.items()} | {AFTER_RESET: 1}
 
+    @cached_property
+    def asynchronous(self) -> bool:
+        """Whether a register changes without the clock."""
+        module = _top_of(self.folder / "flat.json")[self.top]
+        return any(
+            kind in cell["type"] for cell in module["cells"].values()
+            for kind in ("$adff", "$aldff", "$dffsr", "$dlatch", "$adlatch", "$sr")
+        )  # fmt: skip
+
+    @property
+    def memory_bits(self) -> int:
+        return sum(m.width * m.size for m in self.memories)
+
     @property
     def inputs(self) -> list[Port]:
         """What a stimulus drives: inputs without the clock and the reset."""

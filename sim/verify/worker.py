@@ -320,7 +320,9 @@ def mutate(job: dict[str, Any]) -> None:
             if cell.type.str() in modules:
                 cell.setPort(_id("\\hwgen_mutant"), ys.SigSpec(selects[name]))
         module.fixup_ports()
-    y.run("check -assert", "flatten", "opt_clean", f"write_rtlil {job['output']}")
+    # Instances share the comparisons that select a mutant.
+    y.run("check -assert", "flatten", "opt_merge t:$eq", "opt_clean")
+    y.run(f"write_rtlil {job['output']}")
 
 
 def miters(job: dict[str, Any]) -> None:

@@ -164,3 +164,48 @@ def test_model_not_reachable(tmp_path, capsys):
     assert cli.run(arguments) == 3
     assert "provider local is not reachable" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "r").exists()
+
+
+def test_build_part_by_part(tmp_path, capsys):
+    """One report of all modules; what cannot be graded says why; what is changed by hand is caught."""
+    from generators.verilog import emit
+    from hw.memory.burst import BurstCutter
+    from hw.sfu.product import GatedProduct
+
+    rtl = tmp_path / "out" / "rtl"
+    rtl.mkdir(parents=True)
+    modules = []
+    for unit in (GatedProduct(1), BurstCutter(limit=2)):
+        emission = emit(unit)
+        for name, text in emission.files.values():
+            (rtl / name).write_text(text.replace("up_1 * u_1", "up_1 * u_1 + 1024"))
+        modules += emission.modules()
+    (rtl / "gate.v").write_text("module gate(input a, output b);\n  assign b = ~a;\nendmodule\n")
+    modules.append({"name": "gate", "file": "gate.v", "count": 3})
+    manifest = tmp_path / "out" / "design.json"
+    manifest.write_text(json.dumps({"top": "burst_cutter_l2", "modules": modules}))
+    arguments = ["verify", str(tmp_path / "out"), "--rounds", "1", "--mutants", "8", "--cycles", "80",
+                 "--effort", "1", "--depth", "10"]  # fmt: skip
+    assert cli.run(arguments) == 1  # the product disagrees with its golden model
+    folder = tmp_path / "out.verify"
+    report = json.loads((folder / "report.json").read_text())
+    parts = {p["name"]: p for p in report["parts"]}
+    assert "has no clock" in parts["gate"]["reason"] and parts["gate"]["count"] == 3
+    product, cutter = parts["gated_product_l1"], parts["burst_cutter_l2"]
+    assert product["violates"] and product["percent"] == 0
+    passed, scenarios = cutter["golden"].split("/")
+    assert passed == scenarios != "0" and not cutter["violates"] and cutter["percent"] > 50
+    assert report["graded"] == 2 and report["worst"] == 0
+    assert (
+        "the golden model says" in (folder / "parts" / product["name"] / "report.json").read_text()
+    )
+    page = (folder / "report.html").read_text()
+    assert "parts/burst_cutter_l2/report.html" in page and "not graded" in page
+    shown = capsys.readouterr().out
+    assert "2 of 3 modules graded" in " ".join(shown.split())
+
+    (rtl / "gate.v").unlink()
+    assert cli.run(arguments) == 2
+    assert "there is no gate.v, which design.json lists" in " ".join(
+        capsys.readouterr().err.split()
+    )
