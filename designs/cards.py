@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from designs import catalogue
 from designs.errors import DesignError
+
+Layers = Annotated[int, Field(ge=1, le=1 << 12)]
+Size = Annotated[int, Field(ge=1, le=1 << 28)]
+"""Sizes that some network could have: others would take all time and memory before anybody sees that."""
 
 Activation = Literal["gelu_new", "gelu", "relu", "silu"]
 Tokenizer = Literal["bytes", "none"]
@@ -72,13 +76,13 @@ class ModelCard(BaseModel):
 
     name: str = Field(min_length=1)
     family: Family = "gpt2"
-    layers: PositiveInt
-    width: PositiveInt
-    heads: PositiveInt
-    kv_heads: PositiveInt = Field(default_factory=lambda data: data.get("heads", 1))
-    ffn: PositiveInt
-    vocabulary: PositiveInt
-    context: PositiveInt
+    layers: Layers
+    width: Size
+    heads: Size
+    kv_heads: Size = Field(default_factory=lambda data: data.get("heads", 1))
+    ffn: Size
+    vocabulary: Size
+    context: Size
     norm_eps: float = Field(default=1e-5, gt=0, lt=1)
     rope_theta: float = Field(default=10_000.0, gt=1)
     activation: Activation = Field(

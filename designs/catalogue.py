@@ -98,6 +98,8 @@ def load_file(path: Path, model: type[Card], *, name: str | None = None) -> Card
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or _one_line(error)
         raise DesignError(f"{shown}{where}: not valid YAML: {problem}") from error
+    except (ValueError, RecursionError) as error:  # a date that is none; lists in lists without end
+        raise DesignError(f"{shown}: not valid YAML: {_one_line(error)}") from error
     if not isinstance(data, dict):
         raise DesignError(
             f"{shown}: a card is a mapping of fields to values, not {_yaml_kind(data)}"
@@ -126,6 +128,8 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     fields = list(model.model_fields) if model is not None else []
     parts = []
     for item in error.errors():
+        if item["type"] == "default_factory_not_called":
+            continue  # what it depends on is at fault, and named
         where = ".".join(str(step) for step in item["loc"]) or "the card"
         if item["type"] == "missing":
             parts.append(f"field {where} is missing")

@@ -39,6 +39,12 @@ FLOATS = ("F32", "F16", "BF16")
 MAX_HEADER = 100_000_000
 """Longest header that is believed, in bytes: the limit of the ``safetensors`` library."""
 
+MAX_AXES, MAX_ELEMENTS = 8, 1 << 56
+"""Of a tensor; of its axes without elements, too, if another one has none: numpy counts them."""
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+"""Files of weights that are programs: never opened."""
+
 FIELDS = {
     "gpt2": {
         "layers": "n_layer",
@@ -135,6 +141,8 @@ class Checkpoint:
             is not one of a family we know.
         """
         folder = Path(path)
+        if folder.suffix in PICKLES:
+            raise DesignError(_pickle(folder))
         if not folder.is_dir():
             raise DesignError(f"checkpoint {folder} is not a folder")
         card = _read_config(folder)
@@ -364,7 +372,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         data = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DesignError(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DesignError(f"{file} is not valid JSON: {error}") from error
     if not isinstance(data, dict):
         raise DesignError(f"{file} must hold a JSON object, not a {type(data).__name__}")
@@ -381,7 +389,7 @@ def _read_config(folder: Path) -> ModelCard:
         )
     config = _read_json(file)
     family = config.get("model_type")
-    if family not in FIELDS:
+    if not isinstance(family, str) or family not in FIELDS:
         raise DesignError(
             f"{file}: model_type is {family!r}, not {' or '.join(repr(f) for f in FIELDS)}"
         )
@@ -449,6 +457,9 @@ def _files(folder: Path) -> dict[Path, list[str]]:
     if single.is_file():
         return {single: []}
     if not index.is_file():
+        pickles = [path for path in sorted(folder.iterdir()) if path.suffix in PICKLES]
+        if pickles:
+            raise DesignError(_pickle(pickles[0]))
         raise DesignError(
             f"checkpoint {folder} has neither model.safetensors nor model.safetensors.index.json"
         )
@@ -457,12 +468,19 @@ def _files(folder: Path) -> dict[Path, list[str]]:
         raise DesignError(f"{index}: weight_map must map tensors to files")
     files: dict[Path, list[str]] = {}
     for name, place in places.items():
-        if not isinstance(place, str) or Path(place).name != place:
+        if not isinstance(place, str) or not place or Path(place).name != place:
             raise DesignError(f"{index}: tensor {name} must be in a file here, not {place!r}")
         if not (folder / place).is_file():
             raise DesignError(f"{index}: tensor {name} is in {place}, but there is no such file")
         files.setdefault(folder / place, []).append(name)
     return files
+
+
+def _pickle(file: Path) -> str:
+    return (
+        f"{file} is a pickle, which can run code when it is opened: hwgen reads safetensors only; "
+        "convert it where you trust it (safetensors.torch.save_file)"
+    )
 
 
 def _read_header(file: Path) -> dict[str, StoredTensor]:
@@ -483,11 +501,14 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
         raise DesignError(f"{file} cannot be read: {error.strerror}") from error
     try:
         header = json.loads(text.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DesignError(f"{file}: the header is not valid JSON: {error}") from error
     if not isinstance(header, dict):
         raise DesignError(f"{file}: the header must be a JSON object")
     header.pop("__metadata__", None)
+    for name in header:
+        if not name.isprintable():  # it will stand in messages
+            raise DesignError(f"{file}: {name[:80]!a} is no name of a tensor")
     return {name: _place(file, name, entry, 8 + length, total) for name, entry in header.items()}
 
 
@@ -504,6 +525,8 @@ def _place(file: Path, name: str, entry: object, data: int, total: int) -> Store
         raise DesignError(
             f"{file}: tensor {name} has dtype {dtype}; weights must be {', '.join(FLOATS)}"
         )
+    if len(shape) > MAX_AXES or math.prod(n or 1 for n in shape) > MAX_ELEMENTS:
+        raise DesignError(f"{file}: tensor {name} cannot have the shape {str(list(shape))[:80]}")
     start, stop = span
     size = math.prod(shape) * ITEM_BYTES[dtype]
     if stop - start != size:

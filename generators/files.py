@@ -97,7 +97,7 @@ def new_folder(out: Path) -> Iterator[Path]:
             folder.chmod(0o755)
             _put(folder, out)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
 
 
 def _prefix(out: Path) -> str:
@@ -110,7 +110,15 @@ def _tidy(out: Path) -> None:
     for left in sorted(out.parent.glob(f"{_prefix(out).replace('[', '[[]')}*")):
         if (left / "old").is_dir() and not out.exists():
             (left / "old").rename(out)
-        shutil.rmtree(left, ignore_errors=True)
+        _remove(left)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or a link to one."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put(folder: Path, out: Path) -> None:
@@ -121,7 +129,7 @@ def _put(folder: Path, out: Path) -> None:
         old = Path(tempfile.mkdtemp(prefix=f"{_prefix(out)}old-", dir=out.parent))
         out.rename(old / "old")
         folder.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
 
 
 def _exchange(one: Path, two: Path) -> bool:

@@ -540,7 +540,12 @@ def _sampled(design: Mapping[str, Any], modules: Sequence[Module], folder: Path)
 
 
 def _module(out: Path, entry: Mapping[str, Any]) -> Module:
-    path = out / "rtl" / entry["file"]
+    name, file = entry["name"], entry["file"]
+    if not (isinstance(file, str) and re.fullmatch(r"\w+\.s?v", file)) or not (
+        isinstance(name, str) and re.fullmatch(r"[A-Za-z_]\w*", name)
+    ):  # they will stand in scripts, which can start programs
+        raise DesignError(f"{out / 'design.json'}: {name!r} in {file!r} is no module of a build")
+    path = out / "rtl" / file
     if not path.is_file():
         raise DesignError(f"{path} is missing: build it again")
     return Module(

@@ -86,7 +86,10 @@ def start(
 ) -> Run[T]:
     """Start yosys on a script in a folder; after it, in the same process, the command ``then``."""
     (folder / "script.ys").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    program = "from pyosys import libyosys as y; y.run_pass('script script.ys')"
+    program = (
+        "import ctypes, signal; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "  # it ends with us, however we do
+        "from pyosys import libyosys as y; y.run_pass('script script.ys')"
+    )
     if then:
         program += f"; import os; os.execv({then[0]!r}, {list(then)!r})"
     with (folder / "log").open("wb") as log:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import signal
 import sys
 import warnings
@@ -62,6 +63,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What a disk says that nobody's request is wrong about; writes to an open file name no file."""
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """What Typer raises for a wrong option, in every version of it."""
@@ -1309,7 +1313,15 @@ def main() -> NoReturn:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, _interrupt)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # Python would try again, and print a traceback of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if code == OK:
+            code, message = explain(error)
+            console.error(message)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -1345,9 +1357,9 @@ def explain(error: BaseException) -> tuple[int, str]:
         return code, text
     if isinstance(error, ModuleNotFoundError):
         return TOOL_FAILED, f"the package {error.name} is missing (hwgen doctor)"
-    if isinstance(error, OSError) and error.filename is not None:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return TOOL_FAILED if full else ASKED_WRONGLY, f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK):
+        code = TOOL_FAILED if error.errno in _DISK else ASKED_WRONGLY
+        return code, f"{error.filename or 'the disk'}: {error.strerror}"
     return CHECK_FAILED, f"internal error: {type(error).__name__}: {text} (-v shows where)"
 
 

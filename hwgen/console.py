@@ -320,7 +320,8 @@ def _cell(value: object) -> str:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split())
+    """A message without line breaks, and with nothing that steers the terminal: files may be quoted in it."""
+    return "".join(c if c.isprintable() else _escape(c) for c in " ".join(message.split()))
 
 
 def _escape(character: str) -> str:

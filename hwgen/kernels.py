@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,9 +61,9 @@ class Deviation:
 def load_parameters(path: Path) -> dict[str, NDArray[Any]]:
     """Weights and biases of a kernel, by the names of ``card.parameters()``, from a ``.npz`` file."""
     try:
-        with np.load(path) as archive:
+        with path.open("rb") as file, np.load(file) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise DesignError(f"{path} is no .npz file of weights: {error}") from error
 
 

@@ -58,12 +58,12 @@ def sweep(spec: SweepSpec, out: Path, workers: Workers, progress: Progress) -> S
             raise ToolError(
                 f"a sweep needs the package {error.name}: pip install 'hwgen[sweep]'"
             ) from None
-        memory = Memory(out / FILE, spec, jobs.sources())
-        _explore(spec, memory, workers, progress)
-        result = result_of(spec, memory.trials(), memory.confirmed())
-        if spec.confirm.candidates:
-            _confirm(spec, result, memory, workers, progress)
+        with Memory(out / FILE, spec, jobs.sources()) as memory:
+            _explore(spec, memory, workers, progress)
             result = result_of(spec, memory.trials(), memory.confirmed())
+            if spec.confirm.candidates:
+                _confirm(spec, result, memory, workers, progress)
+                result = result_of(spec, memory.trials(), memory.confirmed())
         write_result(out, result)
     return result
 

@@ -7,12 +7,15 @@ what was chosen. What is chosen depends on the seed and on finished batches only
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -28,6 +31,17 @@ from generators.sweep.spec import Candidate, Choice, SweepSpec
 __all__ = ["Memory", "Trial"]
 
 NAME = "sweep"
+
+_STORAGE = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ValueError)
+"""What comes out of Optuna when SQLite, or a file that is none of its own, stops it."""
+
+_DISK = {
+    "full": errno.ENOSPC,
+    "readonly": errno.EROFS,
+    "disk I/O": errno.EIO,
+    "unable to open": errno.EACCES,
+}
+"""Words of SQLite's messages, and what an ordinary file would have said."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ class Memory:
     """
 
     def __init__(self, path: Path, spec: SweepSpec, sources: str) -> None:
-        self._spec = spec
+        self._spec, self._path = spec, path
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             self._storage = optuna.storages.RDBStorage(
@@ -81,7 +95,8 @@ class Memory:
                 directions=[StudyDirection.MINIMIZE] * len(spec.objectives),
             )
             trials = self._study.get_trials()
-        except (SQLAlchemyError, RuntimeError, ValueError) as error:
+        except _STORAGE as error:
+            _blame_disk(error, path)
             raise DesignError(
                 f"{path} is not the file of a sweep ({_first_line(error)}); give another folder by -o"
             ) from error
@@ -108,6 +123,14 @@ class Memory:
             self._live.add_trial(trial)
             if done:  # who wrote it down was killed before it was called finished
                 self._finish(trial.number, trial.user_attrs["outcome"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._storage.engine.dispose()
+        if isinstance(error, _STORAGE):
+            _blame_disk(error, self._path)
 
     def trials(self) -> list[Trial]:
         """All that was chosen so far."""
@@ -249,6 +272,17 @@ def _no_waiting_for_disks(connection: Any, record: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
+
+
+def _blame_disk(error: BaseException, path: Path) -> None:
+    """Raise an OSError instead if it is the disk's doing."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, sqlite3.OperationalError):
+            for words, code in _DISK.items():
+                if words in str(seen):
+                    raise OSError(code, os.strerror(code), str(path)) from error
+        seen = seen.__cause__ or seen.__context__
 
 
 def _difference(known: Mapping[str, Any] | None, asked: Mapping[str, Any]) -> str:
