@@ -59,6 +59,15 @@ class Blocks(_Card):
         return self
 
 
+class Die(_Card):
+    """What the board's shell leaves of one die (super logic region)."""
+
+    dsp: Count
+    lut: Count
+    bram: Count
+    uram: Count
+
+
 class Memory(_Card):
     """The external memory, as the design sees it: AXI4 ports of equal width.
 
@@ -120,6 +129,8 @@ class TargetCard(_Card):
         The clock of the design, assumed: no design was placed and routed for it.
     dies : int
         Super logic regions: a crossing costs registers.
+    each_die : tuple of Die
+        What is left of each, from die 0 on; empty where only the sums are known: then they are taken to be equal.
     dsp, dsp_usable, dsp_kind
         Hard multipliers on the part, how many the board's shell leaves, and their kind.
     lut, lut_usable, ff
@@ -139,6 +150,7 @@ class TargetCard(_Card):
     family: Family
     clock_mhz: PositiveFloat
     dies: PositiveInt
+    each_die: tuple[Die, ...] = ()
     dsp: Count
     dsp_usable: Count
     dsp_kind: DspKind
@@ -158,6 +170,14 @@ class TargetCard(_Card):
             raise ValueError(f"lut_usable must be at most lut, {self.lut}, not {self.lut_usable}")
         if (self.dsp == 0) != (self.dsp_kind == "none"):
             raise ValueError(f'dsp_kind "none" and dsp 0 go together, not {self.dsp}')
+        if self.each_die:
+            if len(self.each_die) != self.dies:
+                raise ValueError(f"each_die must have {self.dies} dies, not {len(self.each_die)}")
+            for kind, usable in {"dsp": self.dsp_usable, "lut": self.lut_usable,
+                                 "bram": self.bram.usable, "uram": self.uram.usable}.items():  # fmt: skip
+                total = sum(getattr(die, kind) for die in self.each_die)
+                if total != usable:
+                    raise ValueError(f"each_die must add up to {usable} of {kind}, not {total}")
         known = set(TargetCard.model_fields) | {f"memory.{field}" for field in Memory.model_fields}
         for field in self.unverified:
             if field not in known:

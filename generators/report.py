@@ -23,6 +23,7 @@ from generators import resources
 from generators.asic_build import AsicResult
 from generators.blocks import Blocks
 from generators.files import write
+from generators.floorplan import floorplan
 from generators.lower import program
 from generators.machine import measure
 from generators.place import PlacedResult
@@ -156,6 +157,7 @@ def make_report(
     while len(lengths) < len(LENGTHS) and (not lengths or lengths[0] > 8):
         lengths.insert(0, lengths[0] // 2 if lengths else small)
     longest = min(c.chunk, c.context)
+    estimated = _estimated(c, board)
     return Report(
         version=VERSION,
         model=ModelFacts(
@@ -200,8 +202,9 @@ def make_report(
             )
             for b in resources.buffers(c, board)
         ),
-        resources=_estimated(c, board),
+        resources=estimated,
         blocks=blocks,
+        floorplan=None if blocks is None else floorplan(board, estimated.blocks, blocks, c.lanes),
         files=tuple(files),
         build=BuildFacts(seconds=round(seconds, 2)),
     )
@@ -568,7 +571,11 @@ def apply_synthesis(folder: Path, result: SynthesisResult) -> None:
         names = tuple(m.name for m in rest)
         blocks.append(BlockFacts(name="other", basis="yosys", modules=names, used=_tidy(counted)))
     facts = _summed(tuple(blocks), board, result.tool)
-    _write(folder, report.model_copy(update={"resources": facts, "files": _files(folder)}))
+    counted = {"resources": facts, "files": _files(folder)}
+    if report.blocks is not None:
+        outputs = report.engine.outputs
+        counted["floorplan"] = floorplan(board, facts.blocks, report.blocks, outputs)
+    _write(folder, report.model_copy(update=counted))
 
 
 def apply_asic(folder: Path, result: AsicResult) -> None:

@@ -195,6 +195,21 @@ class ResourceFacts(_Value):
     blocks: tuple[BlockFacts, ...]
 
 
+class DieFacts(_Value):
+    """A die: what is used of what the shell leaves, and the part of each block that is on it, 0 to 1."""
+
+    used: dict[str, int]
+    available: dict[str, int]
+    blocks: dict[str, float]
+
+
+class FloorplanFacts(_Value):
+    """Which block goes on which die, and the bits between dies, each as often as it crosses."""
+
+    dies: tuple[DieFacts, ...]
+    crossing_bits: int
+
+
 class ProgramFacts(_Value):
     """The program in the core's memory: one for every prompt and context, whose lengths are registers."""
 
@@ -256,6 +271,7 @@ class Report(_Value):
     buffers: tuple[BufferFacts, ...]
     resources: ResourceFacts
     blocks: Blocks | None
+    floorplan: FloorplanFacts | None = None
     asic: AsicResult | None = None
     placed: PlacedResult | None = None
     files: tuple[FileFacts, ...]
