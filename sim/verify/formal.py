@@ -7,6 +7,7 @@ together by IC3 (``pdr``), then by k-induction (``ind``) and bounded search (``b
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +15,22 @@ from typing import Literal
 
 from sim.verify.checker import Checker, start_module, write_checker
 from sim.verify.evaluate import AFTER_RESET, judge, random_trace
-from sim.verify.expression import Signal, nodes
+from sim.verify.expression import Signal, Slice, nodes
 from sim.verify.properties import Monitor, Property
 from sim.verify.subject import Subject
 from sim.verify.tools import ToolFailure, abc, run_worker
 from sim.verify.waves import Wave, read_vcd
 
-__all__ = ["Effort", "Ruling", "Verdict", "prove", "reachable", "redundant", "tautologies"]
+__all__ = [
+    "Effort",
+    "Ruling",
+    "Verdict",
+    "prove",
+    "proven_bit_by_bit",
+    "reachable",
+    "redundant",
+    "tautologies",
+]
 
 Verdict = Literal["proven", "bounded", "falsified", "vacuous", "unknown"]
 
@@ -75,7 +85,8 @@ def prove(
     """Rule on each property of kind ``assert``; None for the others, which are assumed or covered.
 
     First a bounded search of all (it finds the shortest counterexamples), then IC3 of all with a second
-    for each, then, with what is proven as assumptions, k-induction of each that is left and IC3 again.
+    for each, and of the order of queues bit by bit; then, with what is proven as assumptions, k-induction of
+    each that is left and IC3 again.
 
     ``waves`` : at most so many counterexamples are turned into waveforms.
 
@@ -101,6 +112,9 @@ def prove(
             k: Ruling("falsified", "pdr", at + 1) for k, at in _asserted(text).items()
             if k in open_ and k not in found
         }  # fmt: skip
+    for k in sorted(open_ - set(found)):
+        if proven_bit_by_bit(subject, properties, k, folder, effort, f"{name}_bits{k}"):
+            found[k] = Ruling("proven", "pdr, bit by bit")
     if open_ - set(found):
         found |= _with_lemmas(subject, properties, folder, effort, name, found, open_)
     for k in open_ - set(found):
@@ -117,6 +131,37 @@ def _abc(command: str, folder: Path, effort: Effort, name: str, step: str) -> st
         f"read_aiger {name}.aig; {command}",
         folder, seconds=effort.seconds * 1.5 + 10, name=f"{name}_{step}",
     )  # fmt: skip
+
+
+def proven_bit_by_bit(
+    subject: Subject, properties: Sequence[Property], index: int, folder: Path, effort: Effort,
+    name: str,
+) -> bool:  # fmt: skip
+    """Whether what leaves a queue is what came, proven for each bit of an element by itself.
+
+    The bits follow the same symbolic element, so that together they say what the monitor says; and a proof
+    of one has only one bit of the queue's memory in it.
+    """
+    body = properties[index].body
+    if not isinstance(body, Monitor) or body.rule != "ordered":
+        return False
+    push, enters, pop, leaves = body.arguments
+    bits = [
+        replace(properties[index], body=replace(body, arguments=(
+            push, Slice(enters, bit, bit), pop, Slice(leaves, bit, bit)
+        )))
+        for bit in range(enters.width)
+    ]  # fmt: skip
+    assumed = [item for item in properties if item.kind == "assume"]
+    _build(subject, [*bits, *assumed], folder, effort, name, "bad")
+    left = effort.seconds
+    for bit in range(len(bits)):
+        began = time.monotonic()
+        script = f"cone -O {bit}; scorr; pdr -T {max(1.0, left):.0f}"
+        if left <= 0 or "Property proved" not in _abc(script, folder, effort, name, f"pdr{bit}"):
+            return False
+        left -= time.monotonic() - began
+    return True
 
 
 def _with_lemmas(

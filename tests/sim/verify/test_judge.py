@@ -9,11 +9,12 @@ from designs.errors import DesignError
 from sim.verify.checker import write_checker
 from sim.verify.evaluate import judge
 from sim.verify.expression import PropertyError
-from sim.verify.formal import Effort, prove, redundant
+from sim.verify.formal import Effort, prove, proven_bit_by_bit, redundant
 from sim.verify.judge import Judgement, Proposal, admit, rule
 from sim.verify.properties import Property, parse_property
 from sim.verify.simulate import build_simulator
 from sim.verify.subject import elaborate
+from tests.sim.verify import designs
 from tests.sim.verify.random_properties import random_text
 
 EFFORT = Effort(seconds=8, depth=16)
@@ -48,6 +49,24 @@ def test_known_verdicts(fifo, tmp_path):
     for judgement in found:
         if judgement.status == "falsified":
             assert judgement.wave is not None and judgement.wave.cycles == judgement.depth
+
+
+def test_order_is_proven_without_bound(fifo, tmp_path):
+    """Bit by bit; and a queue that spoils one bit, later than any bounded search looks, is not proven."""
+    text = "ordered(push, in_data, pop, out_data, 4)"
+    good = _properties(fifo.subject, [text, "level <= 4"])
+    long = Effort(seconds=120, depth=16)  # by the clock, of a machine that may do much else
+    assert proven_bit_by_bit(fifo.subject, good, 0, tmp_path, long, "bits")
+    assert not proven_bit_by_bit(fifo.subject, good, 1, tmp_path, long, "none")
+    late = designs.FIFO.replace("reg [2:0] level;", "reg [2:0] level;\n  reg [5:0] old;")
+    late = late.replace("rp <= 0;", "old <= 0; rp <= 0;").replace(
+        "mem[wp] <= in_data;",
+        "mem[wp] <= in_data ^ {1'b0, old == 63, 6'b0}; old <= old + (old != 63);",
+    )
+    (tmp_path / "late.v").write_text(late)
+    subject = elaborate([tmp_path / "late.v"], tmp_path / "n")
+    spoilt = _properties(subject, [text])
+    assert not proven_bit_by_bit(subject, spoilt, 0, tmp_path / "late", long, "bits")
 
 
 def test_counterexamples_are_shortest_and_real(mac, tmp_path):
