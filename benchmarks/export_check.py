@@ -13,9 +13,12 @@ import argparse
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from amaranth.hdl import UnusedElaboratable
 
 from benchmarks.exported import openlane, quartus, vitis, vivado
 from benchmarks.exported.registers import read_header, try_registers
@@ -101,6 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("give the flow of the project, too")
     if options.project is not None:
         return _show(options.project.name, check(options.project, options.flow))
+    warnings.simplefilter(
+        "ignore", UnusedElaboratable
+    )  # sizes are asked of units that are not built
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "build"

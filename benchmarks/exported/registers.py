@@ -76,5 +76,6 @@ def try_registers(
     (source,) = rtl_folder.glob("control_registers_*.v")
     cocotb_run.run(
         [source], top=source.stem, test_module="cocotb_registers", folder=work,
-        python_path=[Path(__file__).parent], extra_env={"REGISTERS": json.dumps(registers)},
+        python_path=[Path(__file__).parent],
+        extra_env={"REGISTERS": json.dumps(registers), "COCOTB_LOG_LEVEL": "WARNING"},
     )  # fmt: skip

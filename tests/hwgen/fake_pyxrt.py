@@ -54,6 +54,7 @@ def module(out: Path, faults: frozenset[str] = frozenset()) -> Any:
     built: Built = load(out)
     offsets = arguments((out / "hwgen_registers.h").read_text())
     log: list[str] = []
+    registers: dict[int, int] = {}  # after the last run
 
     class Device:
         def __init__(self, index: int) -> None:
@@ -107,6 +108,9 @@ def module(out: Path, faults: frozenset[str] = frozenset()) -> Any:
         def __call__(self, *values: Any) -> "Run":
             return Run(values)
 
+        def read_register(self, offset: int) -> int:
+            return registers[offset]
+
     class Run:
         def __init__(self, values: tuple[Any, ...]) -> None:
             self.values = values
@@ -138,10 +142,14 @@ def module(out: Path, faults: frozenset[str] = frozenset()) -> Any:
         with tempfile.TemporaryDirectory() as name:
             before, after = Path(name) / "before", Path(name) / "after"
             space.tofile(before)
-            job = Job(built, image=before, dumps=[(0, space.size, after)], writes=writes)
+            reads = {name: offset for name, offset in built.registers.items() if offset >= 0x10}
+            job = Job(
+                built, image=before, dumps=[(0, space.size, after)], writes=writes, reads=reads
+            )
             speed = "fast-build" if built.is_small else "fast-run"
             outcome = execute(compile_model(out, speed=speed, probes=False), job)
             log.extend(outcome.errors)
+            registers.update({reads[name]: word for name, word in outcome.registers.items()})
             space = np.fromfile(after, np.uint8)
         for port, buffer in buffers.items():
             data = memory.port_view(space, port).tobytes()
