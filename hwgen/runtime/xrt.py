@@ -15,7 +15,7 @@ from hwgen.runtime.decoding import Stripes, weights_of
 from sim.built import Built
 from sim.errors import ToolError
 
-__all__ = ["XrtDevice", "find_xclbin"]
+__all__ = ["XrtDevice", "arguments_of", "find_xclbin"]
 
 _PAGE = 4096
 """Buffers are whole pages, and begin with one."""
@@ -46,6 +46,20 @@ def find_xclbin(folder: Path, given: Path | None) -> Path:
     return found[0]
 
 
+def arguments_of(built: Built) -> dict[str, int]:
+    """The number of each kernel argument by the name of its register: XRT counts them by their offsets.
+
+    Raises
+    ------
+    DesignError
+        If the build has other registers than this version.
+    """
+    arguments = register_map(built.map.ports, list(built.counters)).arguments
+    if any(built.registers.get(r.name) != r.offset for r in arguments):
+        raise DesignError(f"{built.folder} is of another version of hwgen: build it again")
+    return {register.name: at for at, register in enumerate(arguments)}
+
+
 class XrtDevice:
     """A card: a buffer behind each memory port, and the kernel whose arguments are the registers.
 
@@ -59,12 +73,7 @@ class XrtDevice:
 
     def __init__(self, built: Built, xclbin: Path, index: int, timeout_s: float | None) -> None:
         image = weights_of(built)
-        # XRT numbers arguments in the order of their registers.
-        arguments = register_map(built.map.ports, list(built.counters)).arguments
-        self._arguments = {register.name: at for at, register in enumerate(arguments)}
-        if any(built.registers.get(r.name) != r.offset for r in arguments):
-            raise DesignError(f"{built.folder} is of another version of hwgen: build it again")
-        self._built = built
+        self._built, self._arguments = built, arguments_of(built)
         self._timeout_ms = 0 if timeout_s is None else max(1, round(timeout_s * 1000))
         self._xrt = _pyxrt()
         with _explained(f"card {index}"):

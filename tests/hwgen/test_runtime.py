@@ -175,6 +175,7 @@ class TestMatmul:
             with Accelerator.load(engine, backend) as chip:
                 assert (chip.matmul(x, w) == 40 * 16 * 32).all()
 
+    @pytest.mark.slow
     def test_the_engine_of_an_accelerator(self, built: Path) -> None:
         draw = np.random.default_rng(1)
         x, w = (draw.integers(-128, 128, shape, np.int8) for shape in ((3, 20), (20, 11)))
