@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 
 from amaranth.hdl import UnusedElaboratable
@@ -59,9 +60,12 @@ class Plan:
     compression: Compression
 
 
-def function_unit_dsp(lanes: int) -> int:
-    """Multipliers outside the engine of a GPT-2: requantisation and norm take two a lane each, the row root a few."""
-    return 4 * lanes + 8
+def function_unit_dsp(lanes: int, target: TargetCard) -> int:
+    """Multipliers outside the engine of a GPT-2: requantisation and norm take two a lane each, the row root a few.
+
+    Of 18 x 18 bits they take more, and yosys also puts the squares of the norm into them.
+    """
+    return (12 if target.dsp_kind == "mult18x18d" else 4) * lanes + 8
 
 
 def default_engine(target: TargetCard) -> EngineSpec:
@@ -87,7 +91,12 @@ def best_plan(card: ModelCard, target: TargetCard, compression: Compression | No
     """
     dense, sparse = default_engine(target), sparse_engine(target, compression)
     if sparse is None:
-        return plan(card, target, dense, compression)
+        try:
+            return plan(card, target, dense, compression)
+        except DesignError:
+            with suppress(DesignError):
+                return _without_multipliers(card, target, compression)
+            raise
     found: list[Plan] = []
     for engine in (sparse, dense):
         try:
@@ -102,6 +111,15 @@ def best_plan(card: ModelCard, target: TargetCard, compression: Compression | No
             p.config.sparsity != "dense",
         ),
     )
+
+
+def _without_multipliers(
+    card: ModelCard, target: TargetCard, compression: Compression | None
+) -> Plan:
+    """A plan for a target whose multipliers the function units need: one token row, of logic alone."""
+    most = plan(card, target, EngineSpec("tree", "opt1"), compression).config
+    engine = EngineSpec("tree", "opt1", tokens=1, reduce=most.reduce, outputs=most.lanes)
+    return plan(card, target, engine, compression)
 
 
 def plan(
@@ -235,7 +253,7 @@ def _shapes(
             raise DesignError(f"engine with {engine.tokens} token rows: must be a power of two")
         shape = (engine.tokens, span, engine.outputs)
         need = _engine(engine, shape, target, compression).resources().dsp
-        need += function_unit_dsp(engine.outputs)
+        need += function_unit_dsp(engine.outputs, target)
         if need > target.dsp_usable:
             raise DesignError(
                 f"engine {engine.tokens}x{engine.reduce}x{engine.outputs} needs {need} multipliers, {target.name} has "
@@ -257,7 +275,7 @@ def _shapes(
             tokens *= 2
     if not found:
         own = _engine(engine, (1, 1, legal[0]), target, compression).resources()
-        need = own.dsp + function_unit_dsp(legal[0])
+        need = own.dsp + function_unit_dsp(legal[0], target)
         what = f"{need} multipliers, there are {target.dsp_usable}"
         if need <= target.dsp_usable:
             what = f"{own.lut} LUT and {own.ff} FF, there are {target.lut_usable} and {target.ff}"
@@ -298,7 +316,7 @@ def _fits(engine: Engine, target: TargetCard) -> bool:
     """Whether the engine leaves something to the rest of the core."""
     own = engine.resources()
     return (
-        own.dsp + function_unit_dsp(engine.outputs) <= target.dsp_usable
+        own.dsp + function_unit_dsp(engine.outputs, target) <= target.dsp_usable
         and own.lut < target.lut_usable
         and own.ff < target.ff
     )
@@ -417,7 +435,7 @@ def _power_of_two(least: int) -> int:
 
 def _lane_limit(card: ModelCard, target: TargetCard, engine: Engine) -> str:
     lanes, own = engine.outputs, engine.resources()
-    double = 2 * own.dsp + function_unit_dsp(lanes)
+    double = 2 * own.dsp + function_unit_dsp(lanes, target)
     if double > target.dsp_usable:
         return (
             f"twice as many would need {double} DSP slices with the function units, "

@@ -51,6 +51,10 @@ _LUT_BITS: dict[str, dict[int, float]] = {
 _LUT4 = 1.5
 """LUTs of four inputs in the place of one of six."""
 
+_NARROW = {"drain": 2, "layer norm": 6}
+"""Multipliers of 18 x 18 bits that a lane takes more than slices, as yosys maps them: some products take two or more,
+and small ones that slices leave to LUTs go there too."""
+
 
 @dataclass(frozen=True)
 class Buffer:
@@ -296,7 +300,8 @@ def estimate(config: CoreConfig, target: TargetCard) -> tuple[Block, ...]:
     found = []
     for name, logic in six_inputs.items():
         if target.family == "ecp5":
-            logic = logic.model_copy(update={"lut": logic.lut * _LUT4})
+            narrow = c.lanes * _NARROW.get(name, 0)
+            logic = logic.model_copy(update={"lut": logic.lut * _LUT4, "dsp": logic.dsp + narrow})
         used = sum((b.resources for b in held if b.block == name), logic)
         if name == "drain":  # the gates: one table for two lanes
             _, table = memory(16, 1024, target, "bram")

@@ -6,6 +6,7 @@ from designs import target
 from designs.cards import load_model_card
 from designs.errors import DesignError
 from designs.weight_format import WeightFormat
+from generators import resources
 from generators.compress import Compression
 from generators.plan import best_plan, default_engine, plan
 from hw.arrays import parse_engine
@@ -27,6 +28,21 @@ def test_llama_reads_through_all_ports(form: WeightFormat) -> None:
 def test_multipliers_come_second() -> None:
     found = plan(load_model_card("gpt2-medium"), U280, default_engine(U280))
     assert (found.config.tokens, found.config.lanes, found.config.ports) == (4, 64, 32)
+
+
+def test_multipliers_of_a_small_part_are_the_function_units() -> None:
+    """What place and route needed of the part: 104 multipliers, 31,812 LUT4, 4,224 carry cells of two, 88 memories."""
+    board, card = target.load("ecp5-85k"), load_model_card("tiny-gpt2")
+    found = best_plan(card, board)
+    assert found.config.engine_name == "tree:opt1:1x8x8"
+    with pytest.raises(DesignError, match="needs 168 multipliers, there are 156"):
+        plan(card, board, default_engine(board))
+    estimated = resources.total(resources.estimate(found.config, board))
+    assert estimated.dsp == pytest.approx(104, rel=0.05)
+    assert estimated.ff == pytest.approx(19_704, rel=0.25)
+    assert estimated.lut == pytest.approx(31_812 + 2 * 4224, rel=0.35)
+    with pytest.raises(DesignError, match="does not fit ice40up5k"):
+        best_plan(card, target.load("ice40up5k"))
 
 
 def test_a_model_larger_than_memory() -> None:

@@ -47,7 +47,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def accelerator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small accelerator for the part, whose RTL is finished."""
     return write_build(
-        tmp_path_factory.mktemp("ecp5") / "build", "ecp5-85k", ports=1, engine="tree:mac:1x8x8"
+        tmp_path_factory.mktemp("ecp5") / "build", "ecp5-85k", ports=1, engine="tree:opt1:1x8x8"
     )
 
 
@@ -206,7 +206,7 @@ def test_the_report_of_a_build(accelerator: Path, monkeypatch: pytest.MonkeyPatc
 
     board = target.load("ecp5-85k")
     write_report(
-        accelerator, CARD, board, plan(CARD, board, parse_engine("tree:mac:1x8x8")), seconds=1
+        accelerator, CARD, board, plan(CARD, board, parse_engine("tree:opt1:1x8x8")), seconds=1
     )
 
     def run(
