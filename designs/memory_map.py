@@ -40,7 +40,8 @@ class MemoryMap:
     layer_stripes : stripes from one layer's weight stream to the next, of the longest layer if they differ.
     head_stripes : stripes of the head's weight stream.
     row_stripes, position_stripes : stripes of one row of wte, of wpe.
-    kv_head_stripes, kv_layer_stripes : stripes from one head, one layer to the next in K and in V.
+    kv_head_stripes, kv_layer_stripes : stripes from one head, one layer to the next in K and in V; 0 if keys and
+        values live elsewhere.
     total_stripes : end of the last region.
     w_bits, w_group, w_n, w_m, w_share, w_block, w_keep : format of the weight stream, a `WeightFormat`.
     layer_ends : stripes up to the end of each layer's weight stream, if layers differ.

@@ -5,7 +5,7 @@ The cards are the YAML files in designs/targets/. Where a figure comes from stan
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -112,6 +112,29 @@ class Memory(_Card):
         return self.ports * self.bytes_per_port
 
 
+class PimMemory(_Card):
+    """Memory channels whose banks multiply, beside the external memory.
+
+    Members
+    -------
+    channels, banks, ranks, groups : channels; banks of each; ranks; bank groups of a rank.
+    rows, page_bytes : rows of a bank, bytes of a row.
+    lanes : products of int8 numbers of a bank in one step.
+    act_group : banks whose rows one command opens.
+    timing : name of a set of timings (``hw.pim.timing``); the clock is the design's.
+    """
+
+    channels: PositiveInt
+    banks: PositiveInt
+    ranks: PositiveInt
+    groups: PositiveInt
+    rows: PositiveInt
+    page_bytes: PositiveInt
+    lanes: PositiveInt
+    act_group: PositiveInt
+    timing: str
+
+
 class TargetCard(_Card):
     """A part on its board, with the clock that a design on it is assumed to reach.
 
@@ -139,6 +162,8 @@ class TargetCard(_Card):
         Block memories.
     memory : Memory
         External memory.
+    pim : PimMemory or None
+        Where keys and values live, and attention's products are made; None: in the external memory, by the engine.
     unverified : tuple of str
         The fields whose figure nobody has checked against a data sheet, such as ``"uram"`` or
         ``"memory.latency_cycles"``.
@@ -160,6 +185,7 @@ class TargetCard(_Card):
     bram: Blocks
     uram: Blocks
     memory: Memory
+    pim: PimMemory | None = None
     unverified: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -179,10 +205,15 @@ class TargetCard(_Card):
                 if total != usable:
                     raise ValueError(f"each_die must add up to {usable} of {kind}, not {total}")
         known = set(TargetCard.model_fields) | {f"memory.{field}" for field in Memory.model_fields}
+        known |= {f"pim.{field}" for field in PimMemory.model_fields}
         for field in self.unverified:
             if field not in known:
                 raise ValueError(f'unverified names the field "{field}", which a target has not')
         return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as JSON has it; without ``pim`` if there is none."""
+        return self.model_dump(mode="json", exclude=None if self.pim else {"pim"})
 
     @property
     def dsp_variant(self) -> Literal["dsp48e2", "generic"]:

@@ -81,7 +81,7 @@ def facts(
         "version": 1,
         "top": emission.top,
         "model": card.model_dump(mode="json"),
-        "target": board.model_dump(mode="json"),
+        "target": board.to_dict(),
         "parameters": planned.config.to_dict(),
         "limits": list(planned.limits),
         "compression": planned.compression.to_dict(),

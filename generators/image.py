@@ -204,6 +204,7 @@ def memory_map(
     layers: int | None = None,
     capacity_per_port: int | None = None,
     compression: Compression | None = None,
+    cache: bool = True,
 ) -> MemoryMap:
     """Lay out the memory of a design.
 
@@ -216,6 +217,7 @@ def memory_map(
     layers : layers that the design holds, all of the model's if None.
     capacity_per_port : bytes behind one port; None for no limit.
     compression : how weights are stored, int8 if None.
+    cache : keys and values live here; else their regions are empty.
 
     Raises
     ------
@@ -254,7 +256,7 @@ def memory_map(
     ]
     layer, head, ends = max(each), stripes(HEAD_PHASES), tuple(accumulate(each)) if mixed else ()
     row, position = (_ceil(2 * n, stripe) for n in (shape.width, shape.position_width))
-    kv_head = _ceil(context, lanes) * (shape.head_size // lanes) * per_beat
+    kv_head = _ceil(context, lanes) * (shape.head_size // lanes) * per_beat if cache else 0
     kv_layer = shape.kv_heads * kv_head
     sizes = {
         "tokens": context + 1,

@@ -12,6 +12,7 @@ from hw.core.accelerator import make_core_engine
 from hw.core.config import CoreConfig
 from hw.core.feeder import header_buffers
 from hw.memory import StripedMemory
+from hw.pim.cache import RESULTS
 from hw.sfu.activation import Activation
 from hw.sfu.argmax import ArgMax
 from hw.sfu.layernorm import LayerNorm, NormSums
@@ -20,11 +21,15 @@ from hw.sfu.requantise import Requantise
 from hw.sfu.rotary import Rotary
 from hw.sfu.softmax import Softmax
 from schedules.machine import Machine, ReadClient
+from schedules.pim import PimMachine
 
 __all__ = ["measure"]
 
 OUTSTANDING = 32
 """Bursts that a memory accepts on a port before it has answered the first; the simulated one does so too."""
+
+RESULT = 3
+"""Cycles from a result of a PIM channel to the row of sums that it becomes: a queue, and the sum so far."""
 
 STREAM, WRITE, RESIDUAL = 2, 2, 1
 """Registers on a word's way to the embedding, a write's way to ``awvalid``, between a residual row's read and write."""
@@ -53,7 +58,10 @@ def _measure(c: CoreConfig, board: TargetCard) -> Machine:
         centred=c.centred,
     )
     softmax = Softmax(
-        tokens=c.tokens, lanes=c.lanes, context=c.context_chunks * c.lanes, slots=c.slots
+        tokens=1 if c.pim else c.tokens,
+        lanes=c.lanes,
+        context=c.context_chunks * c.lanes,
+        slots=c.slots,
     )
     engine = make_core_engine(c)
     return Machine(
@@ -115,7 +123,24 @@ def _measure(c: CoreConfig, board: TargetCard) -> Machine:
         stream_words=c.w_words,
         words_wait=int(c.w_masks),
         layers=c.layers,
+        pim=_pim(c),
     )
+
+
+def _pim(c: CoreConfig) -> PimMachine | None:
+    if c.pim is None:
+        return None
+    s, p, t = c.cache, c.pim, c.pim.timing
+    return PimMachine(
+        channels=s.channels, banks=p.banks, ranks=p.ranks, groups=p.groups, act_group=p.act_group,
+        heads=s.heads_here, shared=s.shared, tile=s.tile, span=s.span, key_rows=s.key_rows,
+        layer_rows=s.layer_rows, pieces=s.pieces, step_lanes=p.lanes, key_steps=s.key_steps,
+        query_bursts=s.query_bursts, most=s.most, promise=s.promise, results=RESULTS,
+        rows_depth=s.rows_depth, result_latency=t.rl + RESULT,
+        rl=t.rl, burst=t.burst, rcd_wr=t.rcd_wr, rcd_pim=t.rcd_pim, rp=t.rp, ras=t.ras, rc=t.rc,
+        rrd_s=t.rrd_s, rrd_l=t.rrd_l, faw=t.faw, write_end=t.write_end, wr=t.wr, rfc=t.rfc,
+        refi=t.refi, comp=t.comp, fill=t.fill, result_cycles=p.group_cycles(t.fill) - t.comp * t.fill,
+    )  # fmt: skip
 
 
 def _port_rate(config: CoreConfig, board: TargetCard) -> Fraction:

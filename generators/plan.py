@@ -14,6 +14,7 @@ from designs.target import TargetCard
 from designs.weight_format import INT8
 from generators.compress import NAMED, Compression, terms
 from generators.image import memory_map
+from generators.pim import pim_channels
 from generators.quantise import GATES
 from generators.resources import estimate, excess, total
 from generators.weight_stream import stream_shape
@@ -205,6 +206,17 @@ def _limits(card: ModelCard, target: TargetCard, c: CoreConfig) -> tuple[str, ..
             f"the engine takes {c.span * c.stream.beat_bytes if c.span > 1 else c.beat_bytes}"
         ),
         f"{c.chunk} tokens a pass: {chunk}",
+        *([_pim_limit(c)] if c.pim else []),
+    )
+
+
+def _pim_limit(c: CoreConfig) -> str:
+    """What keys and values take of the PIM channels."""
+    assert c.pim is not None
+    s = c.cache
+    return (
+        f"{s.channels} PIM channels of {c.pim.banks} banks, {s.heads_here} heads of keys and values in each: "
+        f"{s.bytes:,} bytes, {s.layer_rows} rows of a bank for a layer"
     )
 
 
@@ -327,7 +339,7 @@ def _memory(
 ) -> MemoryMap:
     return memory_map(
         card, lanes=lanes, ports=_ports(target, lanes), port_bytes=target.memory.port_bits // 8,
-        compression=compression,
+        compression=compression, cache=target.pim is None,
     )  # fmt: skip
 
 
@@ -386,9 +398,19 @@ def _config(
         else max(RING_WORDS // stream.row_stripes, 4 * stream.period_rows)
     )
 
+    pim = {}
+    if target.pim is not None:
+        channel, count = pim_channels(card, target, lanes)
+        pim = {"pim": channel, "pim_channels": count}
+
     def config(chunk: int, thrift: tuple[int, int, int], style: tuple[str, str]) -> CoreConfig:
         share, tiles, heads = thrift
         held = max(heads * context_beats, -(-4 * context_beats // 3))  # a quarter may be on its way
+        slots = SLOTS // share
+        if (
+            pim
+        ):  # a token's heads are multiplied together; rings of keys and values have nothing to hold
+            held, slots = 4, max(2, _power_of_two(card.heads))
         return CoreConfig(
             array=engine.array, pe=engine.pe, encoding=engine.encoding or "",
             sparsity=engine.sparsity, span=span, dsp=target.dsp_variant,
@@ -396,7 +418,7 @@ def _config(
             head_size=card.head_size, ffn=card.ffn, centred=card.norm == "layernorm",
             rotary=card.position == "rotary", gate=GATES[card.activation], gated=card.gated,
             vocabulary=card.vocabulary, context=card.context, layers=card.layers,
-            chunk=chunk, slots=SLOTS // share, ports=memory.ports, port_bytes=memory.port_bytes,
+            chunk=chunk, slots=slots, ports=memory.ports, port_bytes=memory.port_bytes,
             buffer_style=style[0], ring_style=style[1],
             w_depth=_power_of_two(max(tiles * (longest + 1), least)),
             k_depth=_power_of_two(held), v_depth=_power_of_two(held),
@@ -408,6 +430,7 @@ def _config(
             w_position_bits=stream.position_bits,
             w_terms=tuple((name, n) for name, n in times.items() if n > 1 or "." in name),
             w_masks=form.block > 0, w_words=tuple(kept.items()), layer_ends=memory.layer_ends,
+            **pim,
         )  # fmt: skip
 
     longest_pass = min(CHUNK, -(-card.context // tokens) * tokens)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from schedules.errors import ScheduleError
 from schedules.machine import Machine
+from schedules.pim import PimChannel, PimRow, PimTaken
 from schedules.port import Burst, Port
 from schedules.roles import Role, role
 from schedules.rows import Rows
@@ -34,6 +35,8 @@ GATED, RESIDUAL, ROTATED, KEY, VALUE, LOGIT = (
 )
 ITEM_QUEUE = 2
 """Cycles through the queue of attention items between drain and softmax."""
+QUEUE = 2
+"""Cycles through the queue of rows between PIM channels and drain."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def phase_bytes(machine: Machine, what: Role, shape: Pass) -> int:
     layers = range(machine.layers if machine.stream_terms or machine.stream_words else 1)
     beats = sum(stream_beats(machine, what, layer) for layer in layers)
     weights = -(-machine.stream_bytes(beats) // len(layers))
-    if what.kind != "attention":
+    if what.kind != "attention" or machine.pim is not None:
         return weights
     chunks = -(-(shape.past + shape.tokens) // machine.lanes)
     head = -(-size_value(task.k, 1, 0) // machine.lanes)
@@ -142,6 +145,8 @@ class Core:
         ]
         self._heads = attention[0].heads // attention[0].shared if attention else 0  # of the cache
         self._head_words = -(-size_value(attention[0].k, 1) // machine.lanes) if attention else 0
+        pim = machine.pim
+        self._channels = [PimChannel(pim) for _ in range(pim.channels)] if pim is not None else []
         self._starved = self._beats = 0
         self._fed = 0  # the last tile of weights was
         # When something is over: the feeder is idle, everything fed has been written, ...
@@ -254,7 +259,9 @@ class Core:
             self._layernorm(size_value(what.task.m, shape.tokens, shape.past), cycle)
         elif what.kind == "product":
             self._product(what, shape, cycle)
-            self._armed = what.last_write
+            self._armed = what.last_write and self._m.pim is None
+        elif self._m.pim is not None:
+            self._on_channels(what, shape, cycle)
         else:
             self._attention(phase, what, shape, cycle)
 
@@ -371,7 +378,7 @@ class Core:
                     pad = -(self._next["w"] + words) % m.stream_row if n == tiles - 1 else 0
                     self._release("w", issued, words + pad)
                     self._fed = issued
-                self._drain(what, shape, g - 1, groups[g - 1], ends and g == len(groups))
+                self._drain(what, shape, n, g - 1, groups[g - 1], ends and g == len(groups))
         self._idle = cycle
 
     def _header(self, cycle: int) -> int:
@@ -380,12 +387,16 @@ class Core:
         self._headers += 1
         return self._other(max(cycle, free)) + 1
 
-    def _drain(self, what: Role, shape: Pass, group: int, rows: int, ends: bool) -> None:
-        """The tile fed last leaves the engine; ``ends``: it is the last one of its header."""
-        ports: list[range] = []
+    def _drain(self, what: Role, shape: Pass, tile: int, group: int, rows: int, ends: bool) -> None:
+        """A tile of outputs leaves the engine; ``ends``: it is the last one of its header."""
+        ports: list[range | PimRow] = []
         if what.result in (KEY, VALUE):
             first = shape.past + group * self._m.tokens
-            ports = [self._ports(position) for position in range(first, first + rows)]
+            positions = range(first, first + rows)
+            if self._m.pim is None:
+                ports = [self._ports(position) for position in positions]
+            else:
+                ports = [self._station(what, tile, position) for position in positions]
         self._rows.tile(rows, ports, what.result, ends=ends)
         self._give_fetch()
 
@@ -394,6 +405,18 @@ class Core:
         m = self._m
         byte = position % m.lanes * m.lanes % m.stripe_bytes
         return range(byte // m.port_bytes, (byte + m.lanes - 1) // m.port_bytes + 1)
+
+    def _station(self, what: Role, tile: int, position: int) -> PimRow:
+        """The channel to which a row of keys or values goes."""
+        head, block = divmod(tile, self._head_words)
+        features = range(block * self._m.lanes, (block + 1) * self._m.lanes)
+        channel = self._channels[head % len(self._channels)]
+        return PimRow(channel, self._base, position, features if what.result == VALUE else None)
+
+    @property
+    def _base(self) -> int:
+        """First row of the layer in the banks of PIM channels."""
+        return self._layer * self._m.pim.layer_rows if self._m.pim is not None else 0
 
     def _give_fetch(self) -> None:
         """Tell the memory of a fetch when it has been given all keys and values."""
@@ -481,6 +504,58 @@ class Core:
                 if g == len(groups) - 1 and (head + 1) % shared == 0:
                     self._release("v", issued, beats)
         self._idle = cycle + 1
+
+    def _on_channels(self, what: Role, shape: Pass, start: int) -> None:
+        """Token after token: queries to the channels, scores, softmax, probabilities to the channels, context."""
+        m, channel, shown = self._m, self._channels[-1], self._m.pim
+        assert shown is not None
+        words = what.task.heads * self._head_words
+        self._finish()
+        cycle = self._header(start + 1)
+        cycle = self._other(cycle) + 1
+        cycle = max(cycle, *(c.written for c in self._channels)) + 1
+        first = read = 0
+        for token in range(shape.tokens):
+            length = shape.past + token + 1
+            chunks = -(-length // m.lanes)
+            done: list[int] = []
+            taken = PimTaken(shown, m.lanes, cycle + words)
+            for number, index, result in channel.sweep(
+                cycle + words + 1, self._base, length, False
+            ):
+                slots = -(-min(shown.tile, length - number * shown.tile) // shown.banks)
+                slot = index % slots
+                left = length - number * shown.tile - slot * shown.banks
+                for row, last in taken.take(result, left, ends=slot == slots - 1):
+                    self._other_row(row)
+                    if last and (number + 1) * shown.tile >= length:
+                        scored = self._rows.last + m.requantise_latency
+                        first, read = self._softmax(scored, chunks, first, read)
+                        done.append(read + m.softmax_latency - m.softmax_wait + 1)
+                channel.took(taken.left)
+                self._beats += 1
+            self._rows.free_header(ends=token == shape.tokens - 1)
+            cycle = taken.cycle + 1
+            for known in done:
+                cycle = max(cycle, known) + chunks
+            taken = PimTaken(shown, m.lanes, cycle)
+            for number, index, result in channel.sweep(cycle + 1, self._base, length, True):
+                piece = index % shown.pieces
+                left = self._head_words * m.lanes - piece * shown.banks
+                whole = (number + 1) * shown.span >= length
+                ends = piece == shown.pieces - 1
+                for row, _ in taken.take(result, left, ends=ends, leaves=whole):
+                    self._other_row(row)
+                channel.took(taken.left)
+                self._beats += 1
+            cycle = taken.cycle + 1
+        for c in self._channels:
+            c.close()
+        self._idle = max(cycle, self._rows.last + 1) + 1
+
+    def _other_row(self, row: int) -> None:
+        """A row of a PIM channel was taken: it goes to the drain by way of a queue."""
+        self._rows.other(max(self._rows.last + 1, row + QUEUE))
 
     def _leave(self, rows: int, *, ends: bool = False) -> int:
         """The tile fed last leaves the engine unhindered; when its last row enters requantisation."""

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from schedules.errors import ScheduleError
 from schedules.problem import Task, nearest, unique
-from schedules.schedule import Buffer, Edge, Home, Phase, Schedule
+from schedules.schedule import Buffer, Core, Edge, Home, Phase, Schedule
 from schedules.sizes import size_value
 
 __all__ = ["check"]
@@ -107,7 +107,33 @@ def _edges(schedule: Schedule) -> dict[tuple[str, str, str], Edge]:
     for edge in schedule.edges:
         _precedence(schedule, edge)
         _place(schedule, edge)
+    for task in schedule.tasks:
+        _in_place(schedule, task)
     return found
+
+
+def _in_place(schedule: Schedule, task: Task) -> None:
+    """What a core multiplies inside a memory lies there."""
+    core = _core(schedule, task)
+    if core is None or not core.mem:
+        return
+    if core.mem not in {m.id for m in schedule.template.mem}:
+        raise ScheduleError(f"Core {core.id}: memory {core.mem} does not exist")
+    for edge in schedule.edges:
+        if edge.to == task.name and edge.tensor == task.inputs[1] and edge.mem != core.mem:
+            raise ScheduleError(
+                f"Edge {edge.label}: core {core.id} multiplies in memory {core.mem}, not in "
+                f"{edge.mem or edge.place}"
+            )
+
+
+def _core(schedule: Schedule, task: Task) -> Core | None:
+    """The core of a task that needs one, if there is such a core."""
+    if not task.on_engine:
+        return None
+    phase = next((p for p in schedule.phases if task.name in p.tasks), None)
+    units = () if phase is None else dict(phase.run)[task.name]
+    return next((c for c in schedule.template.cores if c.id in units), None)
 
 
 def _precedence(schedule: Schedule, edge: Edge) -> None:
@@ -370,7 +396,10 @@ def _rings(schedule: Schedule) -> None:
     mems = {m.id for m in schedule.template.mem}
     used: dict[str, int] = {}
     for task in (schedule.problem.task(n) for p in schedule.phases for n in p.tasks):
+        core = _core(schedule, task)
         for name in task.inputs:
+            if core is not None and core.mem and name == task.inputs[1]:
+                continue  # multiplied where it lies
             if schedule.problem.tensor(name).kind in ("weight", "input", "cache"):
                 used.setdefault(name, len(used))
     holder: dict[str, str] = {}
@@ -405,6 +434,8 @@ def _stationary(schedule: Schedule, task: Task, holder: dict[str, str]) -> None:
     past = max(0, limits.context - limits.chunk)
     units = schedule.phase_of(task.name).run
     core = next(c for c in schedule.template.cores if c.id in dict(units)[task.name])
+    if core.mem:
+        return
     ring = next(r for r in schedule.rings if r.name == holder[task.inputs[1]])
     _, reduce, outputs = core.shape
     k = -(-size_value(task.k, limits.chunk, past) // reduce) * reduce
@@ -417,7 +448,8 @@ def _stationary(schedule: Schedule, task: Task, holder: dict[str, str]) -> None:
 
 
 def _predictions(schedule: Schedule) -> None:
-    rate = sum(m.ports * m.bytes_per_cycle for m in schedule.template.mem)
+    read = {r.mem for r in schedule.rings}
+    rate = sum(m.ports * m.bytes_per_cycle for m in schedule.template.mem if m.id in read)
     ahead = sum(r.bytes for r in schedule.rings)
     ids = [p.id for p in schedule.phases]
     for p in schedule.predicted:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from schedules.errors import ScheduleError
+from schedules.pim import PimMachine
 
 __all__ = ["Machine", "ReadClient"]
 
@@ -76,6 +77,7 @@ class Machine:
     stream_words : words of the operand that a tile has weights of, likewise; all if not named.
     words_wait : cycles that tiles wait behind their header for the words that they have weights of.
     layers : how often the layers' phases repeat.
+    pim : channels that hold keys and values and multiply them; None: the engine does, out of its rings.
     """
 
     array: str
@@ -126,6 +128,7 @@ class Machine:
     stream_words: tuple[tuple[str, int], ...] = ()
     words_wait: int = 0
     layers: int = 1
+    pim: PimMachine | None = None
 
     def __post_init__(self) -> None:
         for name in (

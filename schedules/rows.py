@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schedules.machine import Machine
+from schedules.pim import PimRow
 from schedules.port import Port
 
 __all__ = ["Rows"]
@@ -17,7 +18,7 @@ class _Row:
     """A row of a finished tile that has not entered requantisation: since when it is in the bank, where it goes."""
 
     loaded: int
-    ports: range | None  # of a key or value
+    ports: range | PimRow | None  # of a key or value: where it goes
     result: str
     ends: bool  # the last row that needs its header
 
@@ -46,7 +47,7 @@ class Rows:
         )
         self._held: tuple[range, int] | None = None
         self._waiting: deque[_Row] = deque()
-        self._leaving: deque[tuple[int, range]] = (
+        self._leaving: deque[tuple[int, range | PimRow]] = (
             deque()
         )  # keys and values in requantisation: since when, ports
         # Cycles in which the engine's pipeline, and requantisation, stand still, as [first, end).
@@ -92,7 +93,12 @@ class Rows:
         return issued
 
     def tile(
-        self, rows: int, ports: Sequence[range] = (), result: str = "", *, ends: bool = False
+        self,
+        rows: int,
+        ports: Sequence[range | PimRow] = (),
+        result: str = "",
+        *,
+        ends: bool = False,
     ) -> None:
         """The beat issued last ends a tile.
 
@@ -124,6 +130,16 @@ class Rows:
         for row in range(rows):
             to = ports[row] if ports else None
             self._waiting.append(_Row(loaded, to, result, ends and row == rows - 1))
+
+    def other(self, entered: int) -> None:
+        """A row that the engine did not make entered requantisation, nothing being in its way."""
+        self._entered = entered
+        self._last = ("", entered + self._requantise)
+
+    def free_header(self, *, ends: bool) -> None:
+        """Such rows need their header no more, if ``ends``."""
+        if ends:
+            self.freed.append(self._entered + 1)
 
     @property
     def smooth(self) -> bool:
@@ -199,11 +215,14 @@ class Rows:
         entered, ports = self._leaving.popleft()
         offered = self._offered(entered, self._rotary)
         accepted = max(offered, self._write())
+        if isinstance(ports, PimRow):
+            accepted = ports.take(offered)
         if accepted > offered:
             while self._stopped and self._stopped[0][1] <= entered:
                 self._stopped.popleft()
             self._stopped.append((offered, accepted))
-        self._held = ports, accepted + 1
+        if not isinstance(ports, PimRow):
+            self._held = ports, accepted + 1
         self._last = ("", accepted)
 
     def _write(self) -> int:

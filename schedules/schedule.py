@@ -35,6 +35,7 @@ class Core:
     array, pe : how it multiplies.
     shape : tokens, reduce, outputs: ``[tokens, reduce] @ [reduce, outputs]`` a cycle.
     acc_sets : accumulator sets; with two, a tile drains while the next one computes.
+    mem : the memory that it is a part of: its second operands lie there and need no ring. Empty for other engines.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Core:
     pe: str
     shape: tuple[int, int, int]
     acc_sets: int = 2
+    mem: str = ""
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or self.acc_sets < 1:

@@ -1,20 +1,22 @@
 """The scheduler of one core: phases one after the other, each with the whole engine.
 
 Its rules: the engine never shares a phase, except that attention is a pipeline of scores, softmax and context
-whose items take turns; an activation, residual addition or argmax streams behind the product that feeds it; what
-writes a cache goes first, so that its writes land behind the compute of what follows; a phase waits only if it
-reads what nobody has waited for.
+whose items take turns, on PIM channels if the machine has them; an activation, residual addition or argmax streams
+behind the product that feeds it; what writes a cache goes first, so that its writes land behind the compute of what
+follows; a phase waits only if it reads what nobody has waited for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 
 from schedules.cycles import Pass, predict
 from schedules.errors import ScheduleError
 from schedules.machine import Machine
+from schedules.pim import BURST
 from schedules.problem import Problem, Section, Task
 from schedules.schedule import (
     Buffer,
@@ -33,6 +35,8 @@ from schedules.schedule import (
 __all__ = ["sequential"]
 
 CORE, MEMORY = "c0", "m0"
+PIM, CHANNELS = "p0", "m1"
+"""The core that keys and values are multiplied by where they lie, and the memory of which it is a part."""
 STREAMED = ("activation", "add", "argmax", "rotary")
 ATTENTION = ("scores", "softmax", "context")
 UNITS = {
@@ -103,17 +107,17 @@ def _template(problem: Problem, machine: Machine) -> Template:
     needed = {task.op for task in problem.tasks}
     for op, unit in ((op, unit) for op, unit in UNITS.items() if op in needed):
         units.setdefault(unit, []).append(op)
+    shape = (machine.tokens, machine.span * machine.lanes, machine.lanes)
+    cores = [Core(CORE, machine.array, machine.pe, shape)]
+    memories = [Memory(MEMORY, machine.ports, machine.port_rate, machine.memory_latency)]
+    if (pim := machine.pim) is not None:
+        shape = (1, pim.step_lanes, pim.banks * pim.channels)
+        cores.append(Core(PIM, "pim", "mac", shape, acc_sets=1, mem=CHANNELS))
+        memories.append(Memory(CHANNELS, pim.channels, Fraction(BURST, pim.burst), pim.rl))
     return Template(
-        cores=(
-            Core(
-                CORE,
-                machine.array,
-                machine.pe,
-                (machine.tokens, machine.span * machine.lanes, machine.lanes),
-            ),
-        ),
+        cores=tuple(cores),
         sfus=tuple(Sfu(unit, tuple(ops), machine.lanes) for unit, ops in units.items()),
-        mem=(Memory(MEMORY, machine.ports, machine.port_rate, machine.memory_latency),),
+        mem=tuple(memories),
         limits=Limits(machine.chunk, machine.context, machine.slots, RECONFIGURATION),
     )
 
@@ -180,7 +184,7 @@ def _phases(
                     id=group.name,
                     section=section.name,
                     pattern="pipeline" if len(group.tasks) > 1 else "sequential",
-                    run=tuple((t.name, (CORE if t.on_engine else _unit(t),)) for t in group.tasks),
+                    run=tuple((t.name, (_unit(t, machine),)) for t in group.tasks),
                     barrier=barrier,
                     interleave=machine.slots if len(engine) > 1 else 0,
                 )
@@ -188,8 +192,10 @@ def _phases(
     return tuple(phases)
 
 
-def _unit(task: Task) -> str:
-    return UNITS[task.op]
+def _unit(task: Task, machine: Machine) -> str:
+    if not task.on_engine:
+        return UNITS[task.op]
+    return PIM if machine.pim is not None and task.op in ATTENTION else CORE
 
 
 def _phase_of(phases: Sequence[Phase], task: str) -> int:
@@ -218,7 +224,8 @@ def _edges(problem: Problem, machine: Machine, phases: Sequence[Phase]) -> tuple
             for tensor in problem.task(name).inputs:
                 for source in _sources(problem, tensor):
                     if problem.tensor(tensor).kind == "cache":
-                        edges.append(Edge(tensor, source, name, "offchip", mem=MEMORY))
+                        mem = MEMORY if machine.pim is None else CHANNELS
+                        edges.append(Edge(tensor, source, name, "offchip", mem=mem))
                     elif source in phase.tasks and problem.tensor(tensor).kind != "carry":
                         depth = phase.interleave or 1
                         edges.append(Edge(tensor, source, name, "stream", depth=depth))
@@ -331,6 +338,8 @@ def _rings(problem: Problem, machine: Machine, phases: Sequence[Phase]) -> tuple
             task = problem.task(name)
             for tensor in task.inputs:
                 kind = problem.tensor(tensor).kind
+                if kind == "cache" and machine.pim is not None:
+                    continue
                 if kind == "cache":
                     used["k" if task.op == "scores" else "v"][tensor] = None
                 elif kind in ("weight", "input"):

@@ -79,6 +79,7 @@ class Built:
     card : the model.
     phases : the names that the probes' ``phase`` indexes.
     compression : how weights are stored, as ``generators.compress`` wrote it down.
+    pim_channels : where keys and values live; 0: in the memory.
     """
 
     folder: Path
@@ -92,6 +93,7 @@ class Built:
     card: ModelCard
     phases: tuple[str, ...]
     compression: dict[str, Any]
+    pim_channels: int = 0
 
     @property
     def rtl(self) -> list[Path]:
@@ -185,4 +187,5 @@ def _built(out: Path, data: dict[str, Any]) -> Built:
         card=ModelCard.model_validate(data["model"]),
         phases=tuple(data["phases"]),
         compression=dict(data["compression"]),
+        pim_channels=data["parameters"].get("pim_channels", 0),
     )

@@ -172,6 +172,11 @@ class _Design:
     driver: str = ""
     includes: tuple[Path, ...] = ()
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether rules of PIM channels are watched: their assertions stop a run that breaks one."""
+        return any(path.name.startswith("pim_checker_") for path in self.sources)
+
 
 def _program(design: _Design, waves: bool, speed: Speed, probes: bool, progress: Progress) -> Path:
     """The simulator of a design, made if it is not there."""
@@ -397,6 +402,7 @@ def _compile(
             "cpp",
             *(["--trace-fst"] if recipe.waves else []),
             *(["-DHWGEN_PROBE"] if recipe.probes else []),
+            *(["--assert"] if recipe.design.has_rules else []),
             *(f"rtl/{path.name}" for path in recipe.design.sources),
         ]
         run_all(

@@ -11,13 +11,14 @@ from hw.control.axi_lite import ControlRegisters
 from hw.control.registers import register_map
 from hw.core.buffers import BankedBuffer
 from hw.core.config import CoreConfig
-from hw.core.counters import EVENTS, StepCounters
+from hw.core.counters import EVENTS, PIM_EVENTS, EventCounters, StepCounters
 from hw.core.drain import Drain
 from hw.core.embed import Embed
 from hw.core.feeder import Beat, Feeder, Source, header_buffers
 from hw.core.headers import HeaderBuffers
 from hw.core.kv import HeadFetch, KeyValueWriter
 from hw.core.operands import OperandMemory
+from hw.core.pim import PimAttention
 from hw.core.program import Destination, Program
 from hw.core.sequencer import Sequencer
 from hw.memory import StripedMemory
@@ -62,6 +63,7 @@ class Accelerator(Unit):
     def __init__(self, config: CoreConfig, program: Program) -> None:
         self._config, self._program = config, program
         counters = [f"{step}_{event}" for step in program.names for event in EVENTS]
+        counters += [f"pim_{event}" for event in PIM_EVENTS] if config.pim else []
         self.registers = register_map(config.ports, counters)
         super().__init__(
             {
@@ -91,6 +93,7 @@ class Accelerator(Unit):
     def elaborate(self, platform: Any) -> Module:
         c, m = self._config, Module()
         engine = place(m, "engine", make_core_engine(c))
+        pim = place(m, "pim", PimAttention(c, engine.acc_bits)) if c.pim else None
         sequencer = place(m, "sequencer", Sequencer(c, self._program))
         feeder = place(m, "feeder", Feeder(c))
         drain = place(m, "drain", Drain(c, acc_bits=engine.acc_bits))
@@ -105,15 +108,15 @@ class Accelerator(Unit):
         residual = place(m, "residual", BankedBuffer(
             banks=1, depth=c.chunk * c.width_words, width=16 * c.lanes, style=c.buffer_style,
         ))  # fmt: skip
-        self._control(m, sequencer, memory)
-        self._operands(m, feeder, memory, activations, engine)
+        self._control(m, sequencer, memory, pim)
+        self._operands(m, feeder, memory, activations, engine, pim)
         norm = self._norm(m, sequencer, feeder, memory)
-        softmax = self._softmax(m, feeder, drain)
+        softmax = self._softmax(m, feeder, drain, pim)
         embed = self._embed(m, sequencer, memory)
         self._buffers(m, drain, norm, embed, activations, residual, sequencer)
         if c.rotary:
             self._angles(m, drain, embed)
-        self._keys_and_values(m, sequencer, feeder, drain, memory)
+        self._keys_and_values(m, sequencer, feeder, drain, memory, pim)
         self._result(m, sequencer, drain)
         self._headers(m, feeder, drain, softmax, memory)
         m.d.comb += [
@@ -130,9 +133,29 @@ class Accelerator(Unit):
             drain.rows.payload.eq(engine.o.payload),
             engine.o.ready.eq(drain.rows.ready),
         ]
+        if pim is not None:
+            self._attention(m, sequencer, feeder, drain, softmax, pim)
         return m
 
-    def _control(self, m: Module, sequencer: Sequencer, memory: OperandMemory) -> None:
+    def _attention(self, m, sequencer, feeder, drain, softmax, pim: PimAttention) -> None:
+        """Attention on PIM channels: the engine is quiet, and all rows are those of the channels."""
+        connect(m, feeder.other, pim.tile)
+        m.d.comb += [
+            pim.layer.eq(sequencer.layer),
+            pim.past.eq(sequencer.past),
+            pim.length.eq(sequencer.length),
+            pim.start.eq(feeder.other_start),
+            feeder.other_done.eq(pim.done),
+            pim.p_data.eq(self._probabilities),
+            pim.softmax_done.eq(softmax.done),
+            pim.o.ready.eq(drain.rows.ready),
+        ]
+        with m.If(pim.o.valid):
+            m.d.comb += [drain.rows.valid.eq(1), drain.rows.payload.eq(pim.o.payload)]
+
+    def _control(
+        self, m: Module, sequencer: Sequencer, memory: OperandMemory, pim: PimAttention | None
+    ) -> None:
         c = self._config
         control = place(m, "control_registers", ControlRegisters(self.registers))
         counters = place(m, "counters", StepCounters(len(self._program.steps)))
@@ -167,8 +190,15 @@ class Accelerator(Unit):
             name = f"m_axi_g{p:02d}"
             connect(m, flipped(getattr(self, name)), getattr(memory, name))
         self._counters, self._running = counters, running
+        if pim is not None:
+            events = place(m, "pim_counters", EventCounters(len(PIM_EVENTS)))
+            m.d.comb += [
+                events.clear.eq(sequencer.ready),
+                events.events.eq(Cat(getattr(pim, event) for event in PIM_EVENTS)),
+                control.counters.eq(Cat(counters.values, events.values)),
+            ]
 
-    def _operands(self, m, feeder, memory, activations, engine) -> None:
+    def _operands(self, m, feeder, memory, activations, engine, pim) -> None:
         c = self._config
         for name in "wkv":
             ring = getattr(memory, name)
@@ -179,7 +209,7 @@ class Accelerator(Unit):
                 ring.release.valid.eq(getattr(feeder, f"{name}_free")),
                 ring.release.count.eq(getattr(feeder, f"{name}_count")),
             ]
-        self._probabilities = Signal(c.tokens * c.lanes * 8)
+        self._probabilities = Signal((1 if pim else c.tokens) * c.lanes * 8)
         self._parameter_ready = Signal()
         is_engine = feeder.beat.kind == Beat.ENGINE
         is_parameter = feeder.beat.kind == Beat.NORM_PARAMETER
@@ -194,19 +224,35 @@ class Accelerator(Unit):
             engine.i.p.last.eq(feeder.beat.last),
             engine.i.p.rows.eq(feeder.beat.rows),
         ]
+        operands = self._of_rows(
+            activations.r_data, c.span, lambda row: self._words_of(row, feeder.beat)
+        )
         m.d.comb += [
             memory.source.eq(feeder.beat.source),
             *([memory.raw.eq(~is_engine)] if c.stream.compressed else []),
             engine.i.p.x.eq(
-                Mux(
+                operands
+                if pim is not None
+                else Mux(
                     feeder.beat.source == Source.VALUES,
                     self._of_rows(self._probabilities, 1, lambda row: [row] * c.span),
-                    self._of_rows(
-                        activations.r_data, c.span, lambda row: self._words_of(row, feeder.beat)
-                    ),
+                    operands,
                 )
             ),
         ]
+        if pim is not None:
+            word = Signal(max(1, self._span_bits))  # of those that are read at once
+            with m.If(pim.a_en):
+                m.d.comb += [
+                    activations.r_en.eq(1),
+                    activations.r_addr.eq(pim.a_addr >> self._span_bits),
+                ]
+                m.d.sync += word.eq(pim.a_addr[: self._span_bits])
+            m.d.comb += pim.a_data.eq(
+                self._of_rows(
+                    activations.r_data, c.span, lambda row: [row.word_select(word, 8 * c.lanes)]
+                )
+            )
         if c.turns > 1:
             m.d.comb += memory.turn.eq(feeder.beat.turn)
         if c.sparsity != "dense":
@@ -216,7 +262,9 @@ class Accelerator(Unit):
         m.d.comb += self._counters.events.eq(
             Cat(
                 self._running,
-                engine.i.valid & engine.i.ready,
+                (engine.i.valid & engine.i.ready)
+                if pim is None
+                else (engine.i.valid & engine.i.ready) | pim.multiplied,
                 feeder.starved,
                 feeder.blocked,
                 feeder.waiting,
@@ -299,19 +347,20 @@ class Accelerator(Unit):
         ]
         return norm
 
-    def _softmax(self, m, feeder, drain) -> Softmax:
+    def _softmax(self, m, feeder, drain, pim) -> Softmax:
         c = self._config
         softmax = place(m, "softmax", Softmax(
-            tokens=c.tokens, lanes=c.lanes, context=c.context_chunks * c.lanes, slots=c.slots,
+            tokens=1 if pim else c.tokens, lanes=c.lanes, context=c.context_chunks * c.lanes, slots=c.slots,
         ))  # fmt: skip
+        reader = feeder if pim is None else pim
         for field in ("slot", "rows", "chunks", "columns"):
             m.d.comb += softmax.item.p[field].eq(drain.item.p[field])
         m.d.comb += [
             softmax.item.valid.eq(drain.item.valid),
             drain.item.ready.eq(softmax.item.ready),
-            softmax.p_en.eq(feeder.p_en),
-            softmax.p_slot.eq(feeder.p_slot),
-            softmax.p_chunk.eq(feeder.p_chunk),
+            softmax.p_en.eq(reader.p_en),
+            softmax.p_slot.eq(reader.p_slot),
+            softmax.p_chunk.eq(reader.p_chunk),
             self._probabilities.eq(softmax.p_data.as_value()),
             softmax.r_slot.eq(drain.r_slot),
             drain.r_multiplier.eq(softmax.r_multiplier.as_value()),
@@ -398,30 +447,22 @@ class Accelerator(Unit):
             drain.t_data.eq(angles.r_data),
         ]
 
-    def _keys_and_values(self, m, sequencer, feeder, drain, memory) -> None:
+    def _keys_and_values(self, m, sequencer, feeder, drain, memory, pim) -> None:
         c = self._config
-        writer = place(m, "kv_writer", KeyValueWriter(c))
-        keys, values = place(m, "key_fetch", HeadFetch(c)), place(m, "value_fetch", HeadFetch(c))
         probe = place(m, "kv_probe", Probe(2, 8 * c.lanes))
-        connect(m, writer.rows, drain.kv)
-        connect(m, memory.k_desc, keys.descriptor)
-        connect(m, memory.v_desc, values.descriptor)
         connect(m, memory.w_desc, sequencer.weights)
         answer = sequencer.answer
         tile = feeder.tile
         is_kv = (tile.p.destination == Destination.KEY) | (tile.p.destination == Destination.VALUE)
+        write = None
+        if pim is None:
+            write = self._through_memory(m, sequencer, drain, memory)
+        else:
+            connect(m, pim.rows, drain.kv)
+            m.d.comb += sequencer.writes_idle.eq(memory.write_idle & ~pim.writing)
         m.d.comb += [
-            writer.past.eq(sequencer.past),
-            writer.offset.eq(sequencer.kv_offset),
             sequencer.kv_pushed.eq(tile.valid & tile.ready & is_kv),
             sequencer.kv_retired.eq(drain.kv_retired),
-            sequencer.writes_idle.eq(memory.write_idle & ~writer.busy),
-            keys.start.eq(sequencer.fetch),
-            keys.stripe.eq(sequencer.kv_offset + c.k_at),
-            keys.count.eq(sequencer.fetch_stripes),
-            values.start.eq(sequencer.fetch),
-            values.stripe.eq(sequencer.kv_offset + c.v_at),
-            values.count.eq(sequencer.fetch_stripes),
             probe.valid.eq(drain.kv.valid & drain.kv.ready),
             probe.phase.eq(drain.kv.p.phase),
             probe.layer.eq(sequencer.layer),
@@ -438,12 +479,34 @@ class Accelerator(Unit):
                 memory.write.p.strobe.eq(0xF),
                 answer.ready.eq(memory.write.ready),
             ]
-        with m.Else():
-            m.d.comb += [
-                memory.write.valid.eq(writer.write.valid),
-                memory.write.payload.eq(writer.write.payload),
-                writer.write.ready.eq(memory.write.ready),
-            ]
+        if write is not None:
+            with m.Else():
+                m.d.comb += [
+                    memory.write.valid.eq(write.valid),
+                    memory.write.payload.eq(write.payload),
+                    write.ready.eq(memory.write.ready),
+                ]
+
+    def _through_memory(self, m, sequencer, drain, memory) -> Any:
+        """Keys and values are written to memory and read back: the stream of writes."""
+        c = self._config
+        writer = place(m, "kv_writer", KeyValueWriter(c))
+        keys, values = place(m, "key_fetch", HeadFetch(c)), place(m, "value_fetch", HeadFetch(c))
+        connect(m, writer.rows, drain.kv)
+        connect(m, memory.k_desc, keys.descriptor)
+        connect(m, memory.v_desc, values.descriptor)
+        m.d.comb += [
+            writer.past.eq(sequencer.past),
+            writer.offset.eq(sequencer.kv_offset),
+            sequencer.writes_idle.eq(memory.write_idle & ~writer.busy),
+            keys.start.eq(sequencer.fetch),
+            keys.stripe.eq(sequencer.kv_offset + c.k_at),
+            keys.count.eq(sequencer.fetch_stripes),
+            values.start.eq(sequencer.fetch),
+            values.stripe.eq(sequencer.kv_offset + c.v_at),
+            values.count.eq(sequencer.fetch_stripes),
+        ]
+        return writer.write
 
     def _result(self, m, sequencer, drain) -> None:
         c = self._config

@@ -1,10 +1,13 @@
 """Integers that shape a core: lanes, buffer sizes, the network's dimensions, where things lie in memory."""
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from hw.core.weights import WeightStream
 from hw.memory.port import PortShape, SidePlane, SideShape
+from hw.pim.cache import CacheShape
+from hw.pim.config import PimConfig
+from hw.pim.timing import PimTiming
 
 __all__ = ["CoreConfig"]
 
@@ -44,6 +47,8 @@ class CoreConfig:
     w_masks : headers say of which words of the operand a tile has weights; the others are left out
     w_words : words of the operand that a tile of a matrix has weights of, by matrix as ``w_terms``; all if not named
     layer_ends : stripes up to the end of each layer's weight stream, if layers differ
+    pim, pim_channels : keys and values live in so many channels of this kind, where attention's products are made
+        (:class:`hw.pim.cache.CacheShape`); the memory has none then
     tokens_at, weights_at, layer_stripes, head_at, head_stripes, wte_at, wpe_at, row_stripes,
     position_stripes, k_at, v_at, kv_layer_stripes, kv_head_stripes : the memory map, in stripes
     """
@@ -100,8 +105,13 @@ class CoreConfig:
     w_masks: bool = False
     w_words: tuple[tuple[str, int], ...] = ()
     layer_ends: tuple[int, ...] = ()
+    pim: PimConfig | None = None
+    pim_channels: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.pim, dict):
+            timing = PimTiming(**self.pim["timing"])
+            object.__setattr__(self, "pim", PimConfig(**{**self.pim, "timing": timing}))
         object.__setattr__(self, "w_terms", tuple((name, n) for name, n in self.w_terms))
         object.__setattr__(self, "w_words", tuple((name, n) for name, n in self.w_words))
         object.__setattr__(self, "layer_ends", tuple(self.layer_ends))
@@ -164,16 +174,24 @@ class CoreConfig:
             )
         # A reader waits for the last beat of a tile (of a head's keys) while it holds the others.
         window = self.port_shape.window
+        held = 0 if self.pim else self.context_beats
         for ring, what, need in (
             ("w", "the longest tile", -(-self.longest_tile // self.stream.row_beats)),
-            ("k", "one head's context", self.context_beats),
-            ("v", "one head's context", self.context_beats),
+            ("k", "one head's context", held),
+            ("v", "one head's context", held),
         ):
             if window[ring] < need:
                 raise ValueError(
                     f"{ring}_depth must hold {what}, {need} beats: of {getattr(self, f'{ring}_depth')} beats a reader "
                     f"can hold {window[ring]}"
                 )
+
+        if self.pim is not None:
+            if self.slots < self.heads:
+                raise ValueError(
+                    f"slots must hold the {self.heads} heads of a token, not {self.slots!r}"
+                )
+            self.cache  # noqa: B018 (checks itself)
 
     def _check_span(self) -> None:
         most = 1 if self.sparsity == "dense" else self.stream.turns
@@ -192,6 +210,28 @@ class CoreConfig:
                 raise ValueError(
                     f"{name} must be a multiple of {self.span} words of {self.lanes} lanes, not {words} of them"
                 )
+
+    @property
+    def cache(self) -> CacheShape:
+        """Where keys and values lie in the channels; only if there are some.
+
+        Raises
+        ------
+        ValueError
+            If there are none, or they do not suit the network.
+        """
+        if self.pim is None:
+            raise ValueError("The core has no PIM channels")
+        return CacheShape(
+            channel=self.pim,
+            channels=self.pim_channels,
+            lanes=self.lanes,
+            kv_heads=self.kv_heads,
+            shared=self.shared,
+            head_size=self.head_size,
+            context=self.context,
+            layers=self.layers,
+        )
 
     @property
     def stream(self) -> WeightStream:
@@ -381,4 +421,9 @@ class CoreConfig:
         return self.groups * (self.width_words + max(2 * self.width_words, self.ffn_words))
 
     def to_dict(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.pim is None:
+            del found["pim"], found["pim_channels"]
+        else:
+            found["pim"] = asdict(self.pim)
+        return found

@@ -7,11 +7,44 @@ from amaranth.lib.wiring import In, Out
 
 from hw.unit import Unit
 
-__all__ = ["EVENTS", "StepCounters"]
+__all__ = ["EVENTS", "PIM_EVENTS", "EventCounters", "StepCounters"]
 
 EVENTS = ("cycles", "beats", "starved", "blocked", "waiting")
 """What is counted: all cycles of a step, engine beats, and beats that were not issued because a ring had no
 data, because the engine was full, or because the softmax was not ready."""
+
+
+PIM_EVENTS = ("opened", "multiplied", "written", "refreshed")
+"""What is counted of the first PIM channel: activations for its multipliers, products (composite commands), bursts
+written, refreshes."""
+
+
+class EventCounters(Unit):
+    """One 32-bit counter for each of some events, cleared by ``clear``.
+
+    Members
+    -------
+    clear : pulse
+    events : one bit for each
+    values : counters
+    """
+
+    def __init__(self, events: int) -> None:
+        self._events = events
+        super().__init__(
+            {"clear": In(1), "events": In(events), "values": Out(32 * events)}, {"n": events}
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        counters = [Signal(32, name=f"event{k}") for k in range(self._events)]
+        for k, counter in enumerate(counters):
+            with m.If(self.clear):
+                m.d.sync += counter.eq(0)
+            with m.Elif(self.events[k]):
+                m.d.sync += counter.eq(counter + 1)
+        m.d.comb += self.values.eq(Cat(counters))
+        return m
 
 
 class StepCounters(Unit):

@@ -113,7 +113,7 @@ class Drain(Unit):
             {
                 "t": c.tokens, "w": lanes, "a": acc_bits, "d": c.width, "v": c.vocabulary,
                 "c": c.context, "l": c.chunk, "s": c.slots, "f": c.ffn,
-            } | c.variant,
+            } | c.variant | ({"pim": 1} if c.pim else {}),
         )  # fmt: skip
 
     def elaborate(self, platform: Any) -> Module:
@@ -303,7 +303,7 @@ class Drain(Unit):
         w = data.View(tag_layout, source)
         m.d.comb += [
             self.a_en.eq(written),
-            self.a_bank.eq(w.row),
+            self.a_bank.eq(w.tile.token + w.row if c.pim else w.row),
             self.a_addr.eq(w.tile.address),
             self.a_data.eq(narrowed),
             self.a_where.row.eq(w.tile.token + w.row),

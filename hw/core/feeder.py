@@ -90,6 +90,8 @@ class Feeder(Unit):
     words : if there are ``w_masks``: of the header that is offered, for each tile a bit for each word of the operand
     header_free, header_buffer : a tile with that header buffer left the drain's parameter stage
     softmax_done : an attention item's probabilities are there
+    other, other_start, other_done : if attention is on PIM channels: whose descriptors pass, from the pulse
+        ``other_start`` to the pulse ``other_done``
     starved, blocked, waiting : why no beat was issued: rings, engine, softmax
     """
 
@@ -137,6 +139,9 @@ class Feeder(Unit):
                 "starved": Out(1),
                 "blocked": Out(1),
                 "waiting": Out(1),
+                **({
+                    "other": In(stream.Signature(tile_layout(config))), "other_start": Out(1), "other_done": In(1),
+                } if config.pim else {}),
             },
             {
                 "t": config.tokens, "w": config.lanes, "d": config.width, "h": config.heads,
@@ -147,6 +152,7 @@ class Feeder(Unit):
                 **({"masks": 1} if config.w_masks else {}),
                 **config.variant,
                 **({} if config.centred else {"n": beats}),
+                **({"pim": config.pim_channels} if config.pim else {}),
             },
         )  # fmt: skip
 
@@ -345,7 +351,9 @@ class Feeder(Unit):
                     m.d.comb += free("w", row)
                     m.d.sync += base["w"].eq(base["w"] + row)
                     with m.If(step.op == Op.ATTENTION):
-                        m.next = "ITEM"
+                        m.next = "OTHER" if c.pim else "ITEM"
+                        if c.pim:
+                            m.d.comb += self.other_start.eq(1)
                     with m.Else():
                         m.next = "HEADER"
 
@@ -412,6 +420,21 @@ class Feeder(Unit):
                                 m.next = "IDLE"
                             with m.Elif(slice_ == c.header_tiles - 1):
                                 m.next = "HEADER"
+
+            if c.pim:
+                with m.State("OTHER"):
+                    m.d.comb += [
+                        tile.eq(self.other.payload),
+                        tile.phase.eq(step.phase),
+                        tile.buffer.eq(buffer),
+                        self.tile.valid.eq(self.other.valid),
+                        self.other.ready.eq(self.tile.ready),
+                        self.waiting.eq(~self.other.valid),
+                    ]
+                    with m.If(self.other_done):
+                        m.next = "IDLE"
+                m.d.comb += self.busy.eq(~self.step.ready)
+                return m
 
             with m.State("ITEM"):
                 m.d.sync += [n.eq(0), k.eq(0)]

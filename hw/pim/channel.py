@@ -56,7 +56,7 @@ class PimChannel(Unit):
         for unit in (device, checker):
             m.d.comb += [unit.ca_valid.eq(control.ca_valid), unit.ca.eq(control.ca)]
         m.d.comb += [
-            device.ca_data.eq(control.ca_data),
+            device.ca_data.eq(control.ca_data), device.ca_mask.eq(control.ca_mask),
             self.ca_valid.eq(control.ca_valid), self.ca.eq(control.ca),
             self.fault.eq(control.fault),
             self.rd_valid.eq(device.rd_valid), self.rd_data.eq(device.rd_data),

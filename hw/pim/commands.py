@@ -74,10 +74,13 @@ def pim_layout(c: PimConfig) -> StructLayout:
 
 
 def request_layout(c: PimConfig) -> StructLayout:
-    """A read or write of one burst; the controller opens and closes the row."""
+    """A read or write of one burst; the controller opens and closes the row.
+
+    Of ``data`` the bytes are written whose bit in ``mask`` is set.
+    """
     return StructLayout(
         {"write": 1, "bank": index_bits(c.banks), "row": index_bits(c.rows), "col": index_bits(c.bursts),
-         "data": BURST_BITS}
+         "data": BURST_BITS, "mask": BURST_BITS // 8}
     )  # fmt: skip
 
 

@@ -39,8 +39,8 @@ class PimControl(Unit):
         Commands of the multipliers, in order (:func:`hw.pim.commands.pim_layout`).
     mem : ``In(stream)``
         Reads and writes of a burst, in order (:func:`hw.pim.commands.request_layout`).
-    ca_valid, ca, ca_data : ``Out``
-        The command of this cycle.
+    ca_valid, ca, ca_data, ca_mask : ``Out``
+        The command of this cycle; bytes of its data that WR writes.
     begins, promise : ``Out``
         A sequence begins in this cycle; its length.
     active : ``Out``
@@ -58,7 +58,7 @@ class PimControl(Unit):
                 "pim": In(stream.Signature(pim_layout(c))),
                 "mem": In(stream.Signature(request_layout(c))),
                 "ca_valid": Out(1), "ca": Out(command_layout(c)), "ca_data": Out(BURST_BITS),
-                "begins": Out(1), "promise": Out(13), "active": Out(1),
+                "ca_mask": Out(BURST_BITS // 8), "begins": Out(1), "promise": Out(13), "active": Out(1),
                 "debt": Out(4 * c.ranks), "fault": Out(3),
             },
             c.key,
@@ -89,6 +89,7 @@ class PimControl(Unit):
         self._multipliers(m, timers, head, held, choices)
         self._requests(m, timers, head, gwrite_waits, draining, held, choices)
         choices.drive(m, self)
+        m.d.comb += self.ca_mask.eq(ask.mask)
         return m
 
     # Parts.

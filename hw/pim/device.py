@@ -34,8 +34,8 @@ class PimBank(TemplateUnit):
     -------
     act, close : ``In``, a bit for each buffer
         Open ``act_row``; close.
-    rd, wr, burst, wdata : ``In``
-        Of the row in buffer 0; ``rdata`` follows a cycle later.
+    rd, wr, burst, wdata, wmask : ``In``
+        Of the row in buffer 0; bytes of ``wmask`` are written; ``rdata`` follows a cycle later.
     comp, comp_buf, comp_col, first, mask : ``In``
         A step of the multipliers; ``vector`` belongs to it and comes one cycle later.
     acc : ``Out``
@@ -55,6 +55,7 @@ class PimBank(TemplateUnit):
             {
                 "act": In(v["nb"]), "act_row": In(v["row_bits"]), "close": In(v["nb"]),
                 "rd": In(1), "wr": In(1), "burst": In(v["burst_bits"]), "wdata": In(BURST_BITS),
+                "wmask": In(BURST_BITS // 8),
                 "rdata": Out(BURST_BITS), "comp": In(1), "comp_buf": In(1),
                 "comp_col": In(v["col_index"]), "first": In(1), "mask": In(c.lanes),
                 "vector": In(c.col_bits), "acc": Out(c.res_bits), "mem_open": Out(1),
@@ -93,8 +94,8 @@ class PimDevice(TemplateUnit):
     -------
     ca_valid, ca : ``In``
         A command (:func:`hw.pim.commands.command_layout`).
-    ca_data : ``In(512)``
-        What WR and WRGB write.
+    ca_data, ca_mask : ``In(512)``, ``In(64)``
+        What WR and WRGB write; of WR the bytes whose bit is set.
     rd_valid, rd_data : ``Out``
         A burst, in the cycle of its first beat.
     res_valid, res_data : ``Out``
@@ -112,6 +113,7 @@ class PimDevice(TemplateUnit):
         super().__init__(
             {
                 "ca_valid": In(1), "ca": In(self._layout), "ca_data": In(BURST_BITS),
+                "ca_mask": In(BURST_BITS // 8),
                 "rd_valid": Out(1), "rd_data": Out(BURST_BITS), "res_valid": Out(1),
                 "res_data": Out(c.banks * c.res_bits), "mem_open": Out(c.banks),
                 "mem_row": Out(c.banks * index_bits(c.rows)),

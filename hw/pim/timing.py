@@ -1,6 +1,7 @@
 """How long a memory's commands take: validated sets of timings, in clock cycles."""
 
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields, replace
 
 __all__ = ["PRESETS", "PimTiming", "preset"]
 
@@ -83,6 +84,34 @@ class PimTiming:
                          .replace(")", " ").split()]  # fmt: skip
                 given = ", ".join(f"{n} = {getattr(self, n)}" for n in names)
                 raise ValueError(f"Timings {self.name} contradict each other: {rule}, but {given}")
+
+    def at_clock(self, clock_ns: float) -> "PimTiming":
+        """The same memory behind a slower clock: times of the array become fewer cycles.
+
+        What passes over a bus or through a pipeline (``rl``, ``wl``, ``burst``, ``ccd_s``, ``ccd_l``, ``comp``,
+        ``fill``, ``gwrite_column``) keeps its cycles.
+
+        Raises
+        ------
+        ValueError
+            If the clock is faster than that of the set.
+        """
+        if clock_ns < self.clock_ns:
+            raise ValueError(
+                f"Timings {self.name} are for clocks of {self.clock_ns} ns or slower, not {clock_ns} ns"
+            )
+
+        def cycles(name: str) -> int:
+            return math.ceil(getattr(self, name) * self.clock_ns / clock_ns - 1e-9)
+
+        array = ("rp", "ras", "rrd_s", "rrd_l", "faw", "wtr_s", "wtr_l", "wr", "rtp", "rfc")
+        found = {name: cycles(name) for name in array}
+        found |= {name: max(2, cycles(name)) for name in ("rcd_rd", "rcd_wr", "rcd_pim")}
+        found["rc"] = max(cycles("rc"), found["ras"] + found["rp"])
+        found["refi"] = int(self.refi * self.clock_ns / clock_ns)
+        return replace(
+            self, name=f"{self.name}-{round(1000 / clock_ns)}mhz", clock_ns=clock_ns, **found
+        )
 
     @property
     def rcds(self) -> tuple[int, int, int]:

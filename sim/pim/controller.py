@@ -23,6 +23,7 @@ class Request(NamedTuple):
     row: int
     col: int
     data: int = 0
+    mask: int = (1 << 64) - 1
 
 
 Timed = tuple[int, Command]
