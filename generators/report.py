@@ -41,6 +41,8 @@ from generators.report_facts import (
     ModelFacts,
     Moment,
     PhaseFacts,
+    PimFacts,
+    PimRun,
     Point,
     ProgramFacts,
     Reads,
@@ -57,12 +59,14 @@ from generators.weights import Calibration
 from hw.core.config import CoreConfig
 from hw.core.program import step_layout
 from schedules.cycles import Burst, Pass, bound, ideal, play
+from schedules.roles import role
 from schedules.schedule import Schedule
 
 __all__ = [
     "apply_accuracy",
     "apply_asic",
     "apply_placed",
+    "apply_run",
     "apply_synthesis",
     "load",
     "make_report",
@@ -190,6 +194,7 @@ def make_report(
             speed.timeline("decode", 1, c.context - 1),
         ),
         memory=_memory(board, planned, speed),
+        pim=_pim(board, c, schedule),
         buffers=tuple(
             BufferFacts(
                 name=b.name,
@@ -285,7 +290,8 @@ class _Speed:
         needed = sum(self._needed(p) for p in passes)
         tokens = sum(p.tokens for p in passes)
         traffic = self._traffic(passes)
-        compute = -(-macs // self.lanes)
+        own = sum(phase.macs for phase in phases if self._on_engine(phase.name))
+        compute = -(-own // self.lanes)
         memory = -int(-needed // self.bytes_per_cycle)
         return Point(
             tokens=tokens,
@@ -301,7 +307,7 @@ class _Speed:
             memory_cycles=memory,
             bound="compute" if compute >= memory else "memory",
             roofline_fraction=_round(max(compute, memory) / cycles),
-            lanes_busy=_round(macs / self.lanes / cycles),
+            lanes_busy=_round(own / self.lanes / cycles),
             bandwidth_used=_round(traffic.total / self.bytes_per_cycle / cycles),
             phases=phases,
         )
@@ -326,9 +332,19 @@ class _Speed:
                 macs=macs,
                 bytes=read,
                 bound=bound(least[longest], cycles[longest] / runs),  # type: ignore[arg-type]
-                lanes_busy=_round(macs / self.lanes / total),
+                lanes_busy=_round(macs / self._products(phase.id) / total),
                 bandwidth_used=_round(read / self.bytes_per_cycle / total),
             )
+
+    def _on_engine(self, phase: str) -> bool:
+        """Whether the engine multiplies in a phase, not the banks of PIM channels."""
+        kind = role(self._schedule, self._schedule.phase(phase)).kind
+        return self._machine.pim is None or kind != "attention"
+
+    def _products(self, phase: str) -> int:
+        """Multiplications a cycle that a phase could have."""
+        pim = self._machine.pim
+        return self.lanes if self._on_engine(phase) or pim is None else pim.products
 
     def timeline(self, name: str, tokens: int, past: int) -> Timeline:
         """The first run of the section that repeats most."""
@@ -347,7 +363,7 @@ class _Speed:
                     start=start - begin,
                     end=stop - begin,
                     bound=bound(least, length),  # type: ignore[arg-type]
-                    lanes_busy=_round(least.macs / self.lanes / length),
+                    lanes_busy=_round(least.macs / self._products(phase.id) / length),
                     bandwidth_used=_round(least.bytes / self.bytes_per_cycle / length),
                 )
             )
@@ -435,7 +451,7 @@ class _Speed:
         for p in passes:
             weights += self.weight_stream(p.answer)
             words = -(-(p.past + p.tokens) // c.lanes) * c.head_words
-            keys_values += c.layers * 2 * c.kv_heads * words * c.beat_bytes
+            keys_values += 0 if c.pim else c.layers * 2 * c.kv_heads * words * c.beat_bytes
             stripes = (
                 c.row_stripes + c.position_stripes + (p.tokens > 1)
             )  # a generated token is at hand
@@ -443,7 +459,8 @@ class _Speed:
             rows = (
                 c.layers * 2 * c.kv_heads * c.head_words * p.tokens
             )  # each in whole words of a port
-            written += rows * max(c.lanes, c.port_bytes) + (c.port_bytes if p.answer else 0)
+            written += 0 if c.pim else rows * max(c.lanes, c.port_bytes)
+            written += c.port_bytes if p.answer else 0
         total = weights + keys_values + embeddings + written
         tokens = sum(p.tokens for p in passes)
         return Traffic(
@@ -464,7 +481,7 @@ class _Speed:
         """Bytes that a pass cannot do without: no padding, only the keys and values there are."""
         c = self._config
         read, written = p.past + p.tokens, p.tokens
-        cached = 2 * c.kv_heads * c.head_size * c.layers * (read + written)
+        cached = 0 if c.pim else 2 * c.kv_heads * c.head_size * c.layers * (read + written)
         row = 2 * (c.width + (c.head_size if c.rotary else c.width))  # of a token, of its position
         return needed_weight_bytes(c, p.answer) + cached + row * p.tokens
 
@@ -497,7 +514,7 @@ def _memory(board: TargetCard, planned: Plan, speed: _Speed) -> MemoryFacts:
         weight_format=planned.compression.formats(),
         weight_bytes=needed_weight_bytes(c, True),
         weight_stream_bytes=speed.weight_stream(True),
-        kv_bytes=2 * c.layers * c.kv_layer_stripes * c.stripe_bytes,
+        kv_bytes=c.cache.bytes if c.pim else 2 * c.layers * c.kv_layer_stripes * c.stripe_bytes,
         kv_bytes_per_token=2 * c.layers * c.width,
         image_bytes=m.image_bytes,
         total_bytes=m.total_bytes,
@@ -511,6 +528,42 @@ def _memory(board: TargetCard, planned: Plan, speed: _Speed) -> MemoryFacts:
             )
             for name, size in sizes.items()
         ),
+    )
+
+
+def _pim(board: TargetCard, c: CoreConfig, schedule: Schedule) -> PimFacts | None:
+    if c.pim is None or board.pim is None:
+        return None
+    s, p = c.cache, c.pim
+    cores = {core.id for core in schedule.template.cores if core.mem}
+    return PimFacts(
+        channels=s.channels,
+        banks=p.banks,
+        ranks=p.ranks,
+        page_bytes=p.page_bytes,
+        products=p.lanes * p.banks * s.channels,
+        timing=p.timing.name,
+        tasks=tuple(name for x in schedule.phases for name, on in x.run if cores & set(on)),
+        heads=s.heads_here,
+        layer_rows=s.layer_rows,
+        bytes=s.bytes,
+        available_bytes=board.pim.rows * p.banks * p.page_bytes * s.channels,
+    )
+
+
+def apply_run(folder: Path, run: PimRun) -> None:
+    """Put what a simulation counted into the report of a build with PIM channels.
+
+    Raises
+    ------
+    DesignError
+        If the build has no valid report, or no PIM channels.
+    """
+    report = load(folder)
+    if report.pim is None:
+        raise DesignError(f"{folder} has no PIM channels")
+    _write(
+        folder, report.model_copy(update={"pim": report.pim.model_copy(update={"measured": run})})
     )
 
 

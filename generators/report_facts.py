@@ -210,6 +210,39 @@ class FloorplanFacts(_Value):
     crossing_bits: int
 
 
+class PimRun(_Value):
+    """A simulation of the build: what was predicted of it and what was counted, in cycles.
+
+    ``counters`` are of the first channel: rows opened for the multipliers (by groups of banks), products, bursts
+    written, refreshes.
+    """
+
+    prompt: int
+    generated: int
+    cycles: int
+    cycles_predicted: int
+    attention: int
+    attention_predicted: int
+    counters: dict[str, int]
+
+
+class PimFacts(_Value):
+    """The memory channels whose banks multiply, and what runs there."""
+
+    channels: int
+    banks: int
+    ranks: int
+    page_bytes: int
+    products: int
+    timing: str
+    tasks: tuple[str, ...]
+    heads: int
+    layer_rows: int
+    bytes: int
+    available_bytes: int
+    measured: PimRun | None = None
+
+
 class ProgramFacts(_Value):
     """The program in the core's memory: one for every prompt and context, whose lengths are registers."""
 
@@ -268,6 +301,7 @@ class Report(_Value):
     decode: tuple[Point, ...]
     timelines: tuple[Timeline, ...]
     memory: MemoryFacts
+    pim: PimFacts | None = None
     buffers: tuple[BufferFacts, ...]
     resources: ResourceFacts
     blocks: Blocks | None

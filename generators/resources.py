@@ -16,6 +16,7 @@ from generators.synth import Resources
 from hw.core.config import CoreConfig
 from hw.core.feeder import header_buffers, tile_layout
 from hw.memory.port import SHALLOW
+from hw.pim.cache import BURST_BYTES, RESULTS
 from hw.unit import Unit
 
 __all__ = [
@@ -47,6 +48,9 @@ _LUT_BITS: dict[str, dict[int, float]] = {
     "xc7": {32: 6 / 4, 64: 3 / 4},  # RAM32M, RAM64M
     "ecp5": {16: 4 / 6},  # TRELLIS_DPR16X4
 }
+
+_PIM_BANK = Resources(lut=0, ff=0)
+"""Timers and controller of a channel, for each of its banks (by yosys, 32 banks)."""
 
 _LUT4 = 1.5
 """LUTs of four inputs in the place of one of six."""
@@ -174,7 +178,7 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
     c = config
     port = c.port_shape
     word, lanes = 8 * c.port_bytes, c.ports * c.beat_stripes
-    slot_words = c.slots * c.context_chunks
+    slot_words, rows = c.slots * c.context_chunks, 1 if c.pim else c.tokens
     large: MemoryKind = "uram" if c.buffer_style == "ultra" else "bram"
     ring: MemoryKind | None = "uram" if c.ring_style == "ultra" else None
 
@@ -210,8 +214,8 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
             large,
         ),
         buffer("residual stream", "buffers", 1, c.chunk * c.width_words, 16 * c.lanes, large),
-        buffer("scores", "softmax", 1, c.tokens * slot_words, 16 * c.lanes),
-        buffer("probabilities", "softmax", c.tokens, slot_words, 7 * c.lanes),
+        buffer("scores", "softmax", 1, rows * slot_words, 16 * c.lanes),
+        buffer("probabilities", "softmax", rows, slot_words, 7 * c.lanes),
         buffer("norm rows", "layer norm", 1, _norm_copy_words(c), 16 * c.lanes),
         buffer("norm parameters", "layer norm", 1, c.width_words, 8 * c.norm_bytes * c.lanes),
         buffer(
@@ -232,6 +236,22 @@ def buffers(config: CoreConfig, target: TargetCard) -> tuple[Buffer, ...]:
             ]
         ),
         *([buffer("gates", "buffers", 1, c.chunk, 16 * c.lanes, "bram")] if c.gated else []),
+        *(
+            buffer(name, "pim channels", c.pim_channels, depth, width)
+            for name, depth, width in (_pim_buffers(c) if c.pim else ())
+        ),
+    )
+
+
+def _pim_buffers(c: CoreConfig) -> tuple[tuple[str, int, int], ...]:
+    """Memories of a station: name, words, bits of a word."""
+    s = c.cache
+    result = s.channel.banks * s.channel.res_bits
+    return (
+        ("channel vectors", s.vector_words, 8 * BURST_BYTES),
+        ("channel results", RESULTS, result),
+        ("channel sums", s.vectors_here * s.pieces, result),
+        ("channel rows", s.rows_depth, 8 * c.lanes + 32),
     )
 
 
@@ -270,7 +290,8 @@ def estimate(config: CoreConfig, target: TargetCard) -> tuple[Block, ...]:
         "softmax": _softmax(c),
         "argmax": Resources(lut=c.lanes * 60, ff=c.lanes * 40 + 160),
         "embedding": _embedding(c),
-        "keys and values": _keys_and_values(c),
+        **({} if c.pim else {"keys and values": _keys_and_values(c)}),
+        **({"pim channels": _pim_channels(c)} if c.pim else {}),
         "control": _control(c),
     }
     held = buffers(c, target)
@@ -292,6 +313,10 @@ def estimate(config: CoreConfig, target: TargetCard) -> tuple[Block, ...]:
         "argmax": ("arg_max",),
         "embedding": ("embed",),
         "keys and values": ("key_value_writer", "head_fetch"),
+        "pim channels": (
+            "pim_attention", "pim_station", "pim_channel", "pim_control", "pim_timers", "pim_writer", "pim_sweep",
+            "pim_results", "event_counters",
+        ),
         "control": (
             "accelerator", "sequencer", "feeder", "control_registers", "axi_lite",
             "step_counters", "probe", "hwgen_top",
@@ -405,6 +430,15 @@ def _embedding(c: CoreConfig) -> Resources:
 def _keys_and_values(c: CoreConfig) -> Resources:
     """A row of features held, strobes, addresses; two descriptor generators."""
     return Resources(lut=130 + c.stripe_bytes / c.lanes, ff=8 * c.lanes + 180)
+
+
+def _pim_channels(c: CoreConfig) -> Resources:
+    """Controllers and stations; banks and multipliers are in the memory."""
+    s, banks = c.cache, c.cache.channel.banks
+    timers = Resources(lut=_PIM_BANK.lut * banks, ff=_PIM_BANK.ff * banks)
+    sums = Resources(lut=2 * s.channel.res_bits * banks, ff=s.channel.res_bits * banks)
+    station = Resources(lut=1200, ff=400 + 512 + 8 * c.lanes)
+    return (timers + sums + station) * s.channels
 
 
 def _control(c: CoreConfig) -> Resources:

@@ -25,6 +25,7 @@ from designs.progress import Progress
 from designs.target import TargetCard
 from generators import manifest, yosys
 from generators.files import write
+from generators.in_memory import in_memory
 from generators.sampling import combine, samples
 from generators.yosys import SynthesisError
 
@@ -438,7 +439,9 @@ def synthesise(
     if design.get("kind") == "kernel":
         raise DesignError(f"{out} is a kernel: synth counts resources of models only")
     card = TargetCard.model_validate(design["target"])
-    modules = modules_of(out, design)
+    every = modules_of(out, design)
+    modules = [m for m in every if not in_memory(m.name)]
+    memory = [m for m in every if in_memory(m.name)]
     logs = out / "synth"
     shutil.rmtree(logs, ignore_errors=True)
     started = time.monotonic()
@@ -450,7 +453,7 @@ def synthesise(
         counted = synthesise_modules(
             [m for m in modules if m is not array.module] + array.small if array else modules,
             family=card.family, limit=limit, progress=progress, logs=logs, jobs=jobs,
-            boxes=[array.module] if array else [],
+            boxes=[*memory, *([array.module] if array else [])],
         )  # fmt: skip
         if array:
             counted = array.put_together(counted)

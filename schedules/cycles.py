@@ -34,13 +34,14 @@ __all__ = [
 class Ideal:
     """Lower bounds of a phase in a pass, in cycles: all multipliers always busy, all bandwidth always used.
 
-    Products with weights of blocks that are left out are not counted.
+    Products with weights of blocks that are left out are not counted. ``engine``: the engine multiplies.
     """
 
     compute: int
     memory: int
     macs: int
     bytes: int
+    engine: bool = True
 
 
 def play(
@@ -97,7 +98,7 @@ def predict(schedule: Schedule, machine: Machine, shape: Pass) -> Prediction:
         phase = schedule.phase(name)
         least = ideal(schedule, machine, phase, shape)
         repeat = repeats[phase.section]
-        macs += repeat * least.macs
+        macs += repeat * least.macs if least.engine else 0
         phases.append(
             PhaseTime(
                 phase=name,
@@ -126,12 +127,18 @@ def ideal(schedule: Schedule, machine: Machine, phase: Phase, shape: Pass) -> Id
     if what.kind == "product":
         macs = int(macs * machine.stored_share(what.task.name, size_value(what.task.k, 1)))
     bytes_read = phase_bytes(machine, what, shape)
-    turns = machine.turns * machine.span if what.kind == "attention" else 1
+    turns, products = 1, machine.multipliers
+    pim = machine.pim if what.kind == "attention" else None
+    if pim is not None:
+        products = pim.products
+    elif what.kind == "attention":
+        turns = machine.turns * machine.span
     return Ideal(
-        compute=-(-macs * turns // machine.multipliers),
+        compute=-(-macs * turns // products),
         memory=-int(-bytes_read // machine.bytes_per_cycle),
         macs=macs,
         bytes=bytes_read,
+        engine=pim is None,
     )
 
 

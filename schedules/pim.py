@@ -85,6 +85,11 @@ class PimMachine:
     result_cycles: int
 
     @property
+    def products(self) -> int:
+        """Multiplications a cycle of all channels, a step of all banks every ``comp`` cycles."""
+        return self.step_lanes * self.banks * self.channels // self.comp
+
+    @property
     def vectors(self) -> int:
         """Query heads of a channel."""
         return self.heads * self.shared
