@@ -105,8 +105,9 @@ class PimChannel:
 
     def __init__(self, machine: PimMachine) -> None:
         m = self._m = machine
-        self._due = m.refi - 1  # the next refresh
-        self._free = 0  # no refresh is under way
+        # A run begins with a refresh, rank after rank.
+        self._due = m.refi  # the next one
+        self._free = m.ranks + m.rfc  # none is under way
         # Row buffers of reads and writes: what is open since when, and written last; when it may open again.
         self._row: list[int | None] = [None] * m.banks
         self._act = [NEVER] * m.banks

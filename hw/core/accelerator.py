@@ -145,6 +145,7 @@ class Accelerator(Unit):
             pim.past.eq(sequencer.past),
             pim.length.eq(sequencer.length),
             pim.start.eq(feeder.other_start),
+            pim.restart.eq(sequencer.ready),
             feeder.other_done.eq(pim.done),
             pim.p_data.eq(self._probabilities),
             pim.softmax_done.eq(softmax.done),
@@ -449,20 +450,28 @@ class Accelerator(Unit):
 
     def _keys_and_values(self, m, sequencer, feeder, drain, memory, pim) -> None:
         c = self._config
+        write = self._through_memory(m, drain, memory) if pim is None else None
         probe = place(m, "kv_probe", Probe(2, 8 * c.lanes))
         connect(m, memory.w_desc, sequencer.weights)
         answer = sequencer.answer
         tile = feeder.tile
         is_kv = (tile.p.destination == Destination.KEY) | (tile.p.destination == Destination.VALUE)
-        write = None
-        if pim is None:
-            write = self._through_memory(m, sequencer, drain, memory)
+        if write is not None:
+            m.d.comb += [
+                write.past.eq(sequencer.past),
+                write.offset.eq(sequencer.kv_offset),
+            ]
+        m.d.comb += [
+            sequencer.kv_pushed.eq(tile.valid & tile.ready & is_kv),
+            sequencer.kv_retired.eq(drain.kv_retired),
+        ]
+        if write is not None:
+            m.d.comb += sequencer.writes_idle.eq(memory.write_idle & ~write.busy)
+            self._fetch(m, sequencer)
         else:
             connect(m, pim.rows, drain.kv)
             m.d.comb += sequencer.writes_idle.eq(memory.write_idle & ~pim.writing)
         m.d.comb += [
-            sequencer.kv_pushed.eq(tile.valid & tile.ready & is_kv),
-            sequencer.kv_retired.eq(drain.kv_retired),
             probe.valid.eq(drain.kv.valid & drain.kv.ready),
             probe.phase.eq(drain.kv.p.phase),
             probe.layer.eq(sequencer.layer),
@@ -482,31 +491,30 @@ class Accelerator(Unit):
         if write is not None:
             with m.Else():
                 m.d.comb += [
-                    memory.write.valid.eq(write.valid),
-                    memory.write.payload.eq(write.payload),
-                    write.ready.eq(memory.write.ready),
+                    memory.write.valid.eq(write.write.valid),
+                    memory.write.payload.eq(write.write.payload),
+                    write.write.ready.eq(memory.write.ready),
                 ]
 
-    def _through_memory(self, m, sequencer, drain, memory) -> Any:
-        """Keys and values are written to memory and read back: the stream of writes."""
+    def _through_memory(self, m, drain, memory) -> KeyValueWriter:
+        """Keys and values are written to memory and read back."""
         c = self._config
         writer = place(m, "kv_writer", KeyValueWriter(c))
         keys, values = place(m, "key_fetch", HeadFetch(c)), place(m, "value_fetch", HeadFetch(c))
+        self._fetches = keys, values
         connect(m, writer.rows, drain.kv)
         connect(m, memory.k_desc, keys.descriptor)
         connect(m, memory.v_desc, values.descriptor)
-        m.d.comb += [
-            writer.past.eq(sequencer.past),
-            writer.offset.eq(sequencer.kv_offset),
-            sequencer.writes_idle.eq(memory.write_idle & ~writer.busy),
-            keys.start.eq(sequencer.fetch),
-            keys.stripe.eq(sequencer.kv_offset + c.k_at),
-            keys.count.eq(sequencer.fetch_stripes),
-            values.start.eq(sequencer.fetch),
-            values.stripe.eq(sequencer.kv_offset + c.v_at),
-            values.count.eq(sequencer.fetch_stripes),
-        ]
-        return writer.write
+        return writer
+
+    def _fetch(self, m, sequencer) -> None:
+        c = self._config
+        for fetch, at in zip(self._fetches, (c.k_at, c.v_at), strict=True):
+            m.d.comb += [
+                fetch.start.eq(sequencer.fetch),
+                fetch.stripe.eq(sequencer.kv_offset + at),
+                fetch.count.eq(sequencer.fetch_stripes),
+            ]
 
     def _result(self, m, sequencer, drain) -> None:
         c = self._config

@@ -30,6 +30,7 @@ class PimAttention(Unit):
     -------
     rows : keys and values from the drain
     writing : some are not yet in the banks
+    restart : pulse: the channels are refreshed, so that a run takes the same cycles whenever it begins
     layer, past, length : of the pass; stable
     start : pulse; ``done`` follows when the last row has left
     a_en, a_addr, a_data : read port of the activation buffer
@@ -50,7 +51,7 @@ class PimAttention(Unit):
                 "rows": In(stream.Signature(data.StructLayout({
                     "value": 1, "token": range(c.chunk), "chunk": 16, "data": c.lanes * 8, "phase": 8,
                 }))),
-                "writing": Out(1),
+                "writing": Out(1), "restart": In(1),
                 "layer": In(8), "past": In(range(c.context + 1)), "length": In(range(c.chunk + 1)),
                 "start": In(1), "done": Out(1),
                 "a_en": Out(1), "a_addr": Out(range(c.activation_depth)),
@@ -107,7 +108,8 @@ class PimAttention(Unit):
         for k, station in enumerate(stations):
             m.d.comb += [
                 station.v_en.eq(writes & (to == k)), station.v_addr.eq(address),
-                station.v_data.eq(word), station.layer.eq(self.layer), station.length.eq(columns),
+                station.v_data.eq(word), station.restart.eq(self.restart), station.layer.eq(self.layer),
+                station.length.eq(columns),
             ]  # fmt: skip
         m.d.sync += writes.eq(self.a_en | self.p_en)
 

@@ -23,6 +23,8 @@ class PimChannel(Unit):
         Commands of the multipliers (:class:`hw.pim.control.PimControl`).
     mem : ``In(stream)``
         Reads and writes.
+    restart : ``In(1)``
+        The refreshes begin anew.
     rd_valid, rd_data : ``Out``
         What was read, in order.
     res_valid, res_data : ``Out``
@@ -38,7 +40,7 @@ class PimChannel(Unit):
         super().__init__(
             {
                 "pim": In(stream.Signature(pim_layout(c))),
-                "mem": In(stream.Signature(request_layout(c))),
+                "mem": In(stream.Signature(request_layout(c))), "restart": In(1),
                 "rd_valid": Out(1), "rd_data": Out(BURST_BITS), "res_valid": Out(1),
                 "res_data": Out(c.banks * c.res_bits), "ca_valid": Out(1),
                 "ca": Out(command_layout(c)), "fault": Out(3),
@@ -57,7 +59,7 @@ class PimChannel(Unit):
             m.d.comb += [unit.ca_valid.eq(control.ca_valid), unit.ca.eq(control.ca)]
         m.d.comb += [
             device.ca_data.eq(control.ca_data), device.ca_mask.eq(control.ca_mask),
-            self.ca_valid.eq(control.ca_valid), self.ca.eq(control.ca),
+            self.ca_valid.eq(control.ca_valid), self.ca.eq(control.ca), control.restart.eq(self.restart),
             self.fault.eq(control.fault),
             self.rd_valid.eq(device.rd_valid), self.rd_data.eq(device.rd_data),
             self.res_valid.eq(device.res_valid), self.res_data.eq(device.res_data),

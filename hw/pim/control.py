@@ -39,6 +39,9 @@ class PimControl(Unit):
         Commands of the multipliers, in order (:func:`hw.pim.commands.pim_layout`).
     mem : ``In(stream)``
         Reads and writes of a burst, in order (:func:`hw.pim.commands.request_layout`).
+    restart : ``In(1)``
+        A pulse: a refresh is due now, and the next ones as after a reset. Cycles of what follows then do not depend
+        on what was before.
     ca_valid, ca, ca_data, ca_mask : ``Out``
         The command of this cycle; bytes of its data that WR writes.
     begins, promise : ``Out``
@@ -56,7 +59,7 @@ class PimControl(Unit):
         super().__init__(
             {
                 "pim": In(stream.Signature(pim_layout(c))),
-                "mem": In(stream.Signature(request_layout(c))),
+                "mem": In(stream.Signature(request_layout(c))), "restart": In(1),
                 "ca_valid": Out(1), "ca": Out(command_layout(c)), "ca_data": Out(BURST_BITS),
                 "ca_mask": Out(BURST_BITS // 8), "begins": Out(1), "promise": Out(13), "active": Out(1),
                 "debt": Out(4 * c.ranks), "fault": Out(3),
@@ -106,10 +109,10 @@ class PimControl(Unit):
             first = t.refi * (r + 1) // c.ranks if c.refresh == "staggered" else t.refi
             left = Signal(range(t.refi), init=first - 1, name=f"to_due_{r}")
             debt = Signal(4, name=f"debt_{r}")
-            due = left == 0
+            due = (left == 0) | self.restart
             done = self.ca_valid & (self.ca.cmd == Cmd.REF) & (self._rank(self.ca.bank) == r)
             m.d.sync += [
-                left.eq(Mux(due, t.refi - 1, left - 1)),
+                left.eq(Mux(self.restart, first - 1, Mux(left == 0, t.refi - 1, left - 1))),
                 debt.eq(debt + (due & (debt != 15)) - done),
             ]
             m.d.comb += [self.debt[4 * r : 4 * r + 4].eq(debt),

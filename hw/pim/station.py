@@ -426,6 +426,7 @@ class PimStation(Unit):
     rows : keys and values of this channel (:func:`row_layout`).
     layer : whose keys and values these are; stays until they are written and used.
     writing : rows are not yet written.
+    restart : pulse: the refreshes begin anew.
     v_en, v_addr, v_data : a word of ``lanes`` numbers of the vectors: of turn u, head h here the queries at byte
         ``u * query_bursts * 64 + h * head_size``, the probabilities of row r of values at
         ``((r * shared + u) * heads_here + h) * span``.
@@ -443,7 +444,7 @@ class PimStation(Unit):
         words = shape.vector_words * BURST_BYTES // shape.lanes
         super().__init__(
             {
-                "rows": In(stream.Signature(row_layout(shape))), "layer": In(8), "writing": Out(1),
+                "rows": In(stream.Signature(row_layout(shape))), "layer": In(8), "writing": Out(1), "restart": In(1),
                 "v_en": In(1), "v_addr": In(index_bits(words)), "v_data": In(8 * shape.lanes),
                 "keys": In(1), "values": In(1), "length": In(range(shape.context + 1)),
                 "o": Out(stream.Signature(shape.lanes * acc_bits)),
@@ -475,7 +476,7 @@ class PimStation(Unit):
             base.eq(self.layer * s.layer_rows),
             writer.rows.valid.eq(self.rows.valid), writer.rows.payload.eq(self.rows.payload),
             self.rows.ready.eq(writer.rows.ready), writer.base.eq(base),
-            self.writing.eq(writer.busy),
+            self.writing.eq(writer.busy), channel.restart.eq(self.restart),
             put.addr.eq(self.v_addr >> _bits(parts)),
             put.en.eq(self.v_en << (self.v_addr & (parts - 1))),
             put.data.as_value().eq(self.v_data.replicate(parts)),

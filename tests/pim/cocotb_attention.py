@@ -33,7 +33,7 @@ class Core:
         return getattr(self.dut, f"{self.name}__{name}")
 
     async def begin(self) -> None:
-        for name in ("rows__valid", "start", "softmax_done", "past", "length", "layer", "a_data",
+        for name in ("rows__valid", "restart", "start", "softmax_done", "past", "length", "layer", "a_data",
                      "p_data", "tile__ready", "o__ready"):  # fmt: skip
             self.port(name).value = 0
         cocotb.start_soon(self._memories())
@@ -180,7 +180,7 @@ async def products(dut: Any, name: str) -> None:
     c = DEVICES[name]
     core = Core(dut, name, c, 0.7)
     for other in DEVICES:
-        for port in ("rows__valid", "start", "softmax_done", "tile__ready", "o__ready"):
+        for port in ("rows__valid", "restart", "start", "softmax_done", "tile__ready", "o__ready"):
             getattr(dut, f"{other}__{port}").value = 0
     await start(dut)
     await core.begin()
