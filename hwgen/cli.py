@@ -26,6 +26,7 @@ from designs import catalogue
 from designs.errors import DesignError
 from designs.graph_machine import MachineOptions
 from hwgen.console import Console, quantity
+from hwgen.pim import note_run
 from hwgen.show import (
     show_accuracy,
     show_asic,
@@ -38,6 +39,7 @@ from hwgen.show import (
     show_kernel,
     show_parts,
     show_perplexity,
+    show_pim_run,
     show_placed,
     show_plan,
     show_report,
@@ -551,6 +553,8 @@ def sim(
     if not result.identical:
         console.error(f"differs from the golden model: {result.mismatch}")
         raise typer.Exit(CHECK_FAILED)
+    if (run := note_run(out, result)) is not None:
+        show_pim_run(console, run)
     console.say(f"identical to the golden model ({result.values:,} values compared)")
 
 

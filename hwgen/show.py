@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from generators.digit_statistics import Tally
     from generators.kernel import KernelPlan
     from generators.place import PlacedResult
-    from generators.report_facts import Point, Report
+    from generators.report_facts import PimRun, Point, Report
     from generators.sweep.result import SweepResult
     from generators.synth import SynthesisResult
     from hwgen.evaluate import DigitStatistics, Quality
@@ -307,6 +307,20 @@ def show_simulation(console: Console, result: SimResult) -> None:
     speed = quantity(result.cycles_per_second, " cycles/s")
     facts.append(("wall time", f"{duration(result.wall_seconds)} ({speed})"))
     console.facts(facts)
+
+
+def show_pim_run(console: Console, run: PimRun) -> None:
+    """Print what a run on PIM channels took beside what was predicted."""
+
+    def both(counted: int, predicted: int) -> str:
+        return f"{counted:,} ({predicted:,} predicted, {100 * (predicted / counted - 1):+.2f} %)"
+
+    counters = ", ".join(f"{n:,} {name}" for name, n in run.counters.items())
+    console.facts([
+        ("cycles of the run", both(run.cycles, run.cycles_predicted)),
+        ("attention on PIM", both(run.attention, run.attention_predicted)),
+        ("first PIM channel", counters),
+    ])  # fmt: skip
 
 
 def show_perplexity(console: Console, found: list[Quality]) -> None:

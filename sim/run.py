@@ -54,6 +54,7 @@ class SimResult:
     mismatch : the first difference, or the first broken rule, in one sentence.
     values : how many values were compared.
     counters : the accelerator's own counters, and the transfers that the memory saw.
+    prompt, layers : tokens of the prompt, layers that were run.
     """
 
     tokens: list[int]
@@ -67,6 +68,8 @@ class SimResult:
     mismatch: str | None
     values: int
     counters: dict[str, int]
+    prompt: int
+    layers: int
 
 
 def generate(
@@ -435,6 +438,8 @@ class _Run:
             mismatch=problems[0] if problems else None,
             values=compared.values,
             counters=outcome.registers | outcome.transfers,
+            prompt=len(self.prompt),
+            layers=self.layers,
         )
 
 
