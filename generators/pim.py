@@ -36,32 +36,28 @@ def pim_channels(card: ModelCard, target: TargetCard, lanes: int) -> tuple[PimCo
     count = min(card.kv_heads & -card.kv_heads, 1 << memory.channels.bit_length() - 1)
     shared = card.heads // card.kv_heads
 
-    def shape(context: int, rows: int) -> CacheShape:
+    def shape(layers: int) -> CacheShape:
         return CacheShape(
-            channel=_channel(memory, target.clock_mhz, shared, rows),
+            channel=_channel(memory, target.clock_mhz, shared, MOST_ROWS),
             channels=count,
             lanes=lanes,
             kv_heads=card.kv_heads,
             shared=shared,
             head_size=card.head_size,
-            context=context,
-            layers=card.layers,
+            context=card.context,
+            layers=layers,
         )
 
     try:
-        need = shape(card.context, MOST_ROWS)
+        layer = shape(1)
     except ValueError as error:
-        try:  # is it the capacity?
-            row = shape(1, MOST_ROWS)
-        except ValueError:
-            raise DesignError(
-                f"{card.name} does not fit the PIM channels of {target.name}: {error}"
-            ) from None
-        raise _too_large(card, target, row) from None
-    if need.rows > memory.rows:
-        raise _too_large(card, target, need)
-    rows = 1 << max(2, (need.rows - 1).bit_length())
-    return replace(need.channel, rows=rows), count
+        raise DesignError(
+            f"{card.name} does not fit the PIM channels of {target.name}: {error}"
+        ) from None
+    rows = card.layers * layer.layer_rows
+    if rows > min(memory.rows, MOST_ROWS):
+        raise _too_large(card, target, layer)
+    return replace(layer.channel, rows=1 << max(2, (rows - 1).bit_length())), count
 
 
 def _channel(memory: PimMemory, clock_mhz: float, shared: int, rows: int) -> PimConfig:
@@ -70,25 +66,24 @@ def _channel(memory: PimMemory, clock_mhz: float, shared: int, rows: int) -> Pim
     return PimConfig(
         banks=memory.banks, ranks=memory.ranks, groups=memory.groups, rows=rows,
         page_bytes=memory.page_bytes, lanes=memory.lanes, act_group=memory.act_group, prea=True,
-        refresh="together", entries=1 << (shared - 1).bit_length(), array="block_ram",
+        refresh="together", entries=min(8, 1 << (shared - 1).bit_length()), array="block_ram",
         timing=timing if period <= timing.clock_ns else timing.at_clock(period),
     )  # fmt: skip
 
 
 def _too_large(card: ModelCard, target: TargetCard, need: CacheShape) -> DesignError:
-    """What is needed, what is there, and the longest context that would fit."""
+    """What is needed, what is there, and the longest context that would fit; ``need``: of a layer."""
     assert target.pim is not None
     row = target.pim.banks * target.pim.page_bytes * need.channels
-    each = target.pim.rows // card.layers
-    rows = -(-card.context // need.tile) + -(-card.context // need.span)
+    have = min(target.pim.rows, MOST_ROWS)
     fits = max(
         (n for n in range(need.tile, card.context, need.tile)
-         if -(-n // need.tile) + -(-n // need.span) <= each),
+         if card.layers * (-(-n // need.tile) + -(-n // need.span)) <= have),
         default=0,
     )  # fmt: skip
-    wanted, have = card.layers * rows * row, target.pim.rows * row
+    wanted, there = card.layers * need.layer_rows * row, have * row
     return DesignError(
         f"{card.name} does not fit {target.name}: keys and values of {card.context:,} tokens take {wanted:,} bytes of "
-        f"{need.channels} PIM channels, there are {have:,} ({wanted - have:,} too many); "
+        f"{need.channels} PIM channels, there are {there:,} ({wanted - there:,} too many); "
         + (f"a context of {fits:,} fits" if fits else "no context fits")
     )

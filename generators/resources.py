@@ -49,7 +49,7 @@ _LUT_BITS: dict[str, dict[int, float]] = {
     "ecp5": {16: 4 / 6},  # TRELLIS_DPR16X4
 }
 
-_PIM_BANK = Resources(lut=0, ff=0)
+_PIM_BANK = Resources(lut=182, ff=81)
 """Timers and controller of a channel, for each of its banks (by yosys, 32 banks)."""
 
 _LUT4 = 1.5
@@ -436,9 +436,11 @@ def _pim_channels(c: CoreConfig) -> Resources:
     """Controllers and stations; banks and multipliers are in the memory."""
     s, banks = c.cache, c.cache.channel.banks
     timers = Resources(lut=_PIM_BANK.lut * banks, ff=_PIM_BANK.ff * banks)
-    sums = Resources(lut=2 * s.channel.res_bits * banks, ff=s.channel.res_bits * banks)
-    station = Resources(lut=1200, ff=400 + 512 + 8 * c.lanes)
-    return (timers + sums + station) * s.channels
+    result = s.channel.res_bits * banks
+    sums = Resources(lut=4.2 * result, ff=2.9 * result)  # added up, cut or joined
+    station = Resources(lut=1650, ff=600, dsp=1)
+    chosen = Resources(lut=16 * c.lanes * s.channels, ff=16 * c.lanes + 800)  # rows of channels
+    return (timers + sums + station) * s.channels + chosen
 
 
 def _control(c: CoreConfig) -> Resources:
