@@ -13,17 +13,14 @@ if TYPE_CHECKING:
 __all__ = ["note_run"]
 
 
-def note_run(out: Path, result: SimResult) -> PimRun | None:
-    """Compare a run with its prediction, and put both into the build's report; None if the build has no channels.
+def note_run(out: Path, result: SimResult) -> PimRun:
+    """Compare a run with its prediction, and put both into the build's report.
 
     Parameters
     ----------
-    out : a folder that ``hwgen build`` wrote.
-    result : of a run that began with an empty cache.
+    out : a build with PIM channels.
+    result : of a run of it that began with an empty cache.
     """
-    facts = json.loads((out / "design.json").read_text(encoding="utf-8"))
-    if "pim" not in facts["parameters"]:
-        return None
     from designs.target import TargetCard
     from generators.machine import measure
     from generators.report import apply_run
@@ -34,6 +31,7 @@ def note_run(out: Path, result: SimResult) -> PimRun | None:
     from schedules.cycles import play
     from schedules.schedule import Schedule
 
+    facts = json.loads((out / "design.json").read_text(encoding="utf-8"))
     config = CoreConfig(**facts["parameters"])
     schedule = Schedule.from_yaml((out / "schedule.yaml").read_text(encoding="utf-8"))
     predicted = play(
