@@ -9,8 +9,8 @@ from designs.errors import DesignError
 from designs.target import TargetCard
 
 ALL = [
-    "ecp5-85k", "ice40up5k", "kv260", "sim-small", "tiny-pim", "u250", "u280", "u280-pim", "u50", "u55c", "vck190", "vhk158",
-    "vpk180", "zcu104",
+    "ecp5-85k", "ice40up5k", "kv260", "sim-small", "tiny-pim", "u250", "u280", "u280-pim", "u50", "u55c", "vck190",
+    "vhk158", "vpk180", "zcu104",
 ]  # fmt: skip
 
 

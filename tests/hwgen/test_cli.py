@@ -55,6 +55,7 @@ class Result:
     values: int = 4096
     identical: bool = True
     mismatch: str | None = None
+    counters: tuple[str, ...] = ()
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
