@@ -55,7 +55,7 @@ class TestTargets:
         found = target.load(name)
         sliced = found.dsp_kind in ("dsp48e2", "dsp58")
         assert (found.dsp_variant == "dsp48e2") == sliced
-        assert found.packs == (sliced or name == "sim-small")
+        assert found.packs == (sliced or name in ("sim-small", "tiny-pim"))
 
     def test_unknown_name_gets_the_nearest(self) -> None:
         with pytest.raises(DesignError, match=r'target "u28O" is not known; did you mean u280\?'):
