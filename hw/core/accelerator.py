@@ -448,7 +448,9 @@ class Accelerator(Unit):
             drain.t_data.eq(angles.r_data),
         ]
 
-    def _keys_and_values(self, m, sequencer, feeder, drain, memory, pim) -> None:
+    def _keys_and_values(
+        self, m, sequencer, feeder, drain, memory, pim: PimAttention | None
+    ) -> None:
         c = self._config
         write = self._through_memory(m, drain, memory) if pim is None else None
         probe = place(m, "kv_probe", Probe(2, 8 * c.lanes))
@@ -468,7 +470,7 @@ class Accelerator(Unit):
         if write is not None:
             m.d.comb += sequencer.writes_idle.eq(memory.write_idle & ~write.busy)
             self._fetch(m, sequencer)
-        else:
+        elif pim is not None:
             connect(m, pim.rows, drain.kv)
             m.d.comb += sequencer.writes_idle.eq(memory.write_idle & ~pim.writing)
         m.d.comb += [
