@@ -1,10 +1,10 @@
 """The five kernels of InTAR (FCCM 2025) on equal lanes and memory words: our policies, the published cycles, the floor.
 
-``python -m benchmarks.kernels [KERNEL ...] [--rtl]``. Ours are predictions of ``hwgen schedule``, with the durations of
-the engines; ``--rtl`` builds the one-core machine, simulates all of it, compares its results with the golden model, and
-prints its cycles beside those that ``hwgen build`` predicted (a minute for the largest). Published are cycles that the
-authors measured on a U280. The floor is multiplications over lanes. Our sequential and dataflow schedules are the best
-ones on such machines, not slowed down.
+``python -m benchmarks.kernels [KERNEL ...] [--rtl [POLICY]]``. Ours are predictions of ``hwgen schedule``, with the
+durations of the engines; ``--rtl`` builds the machine of a plan (by default of one core), simulates all of it, compares
+its results with the golden model, and prints its cycles beside those that ``hwgen build`` predicted (a minute for the
+largest). Published are cycles that the authors measured on a U280. The floor is multiplications over lanes. Our
+sequential and dataflow schedules are the best ones on such machines, not slowed down.
 """
 
 import argparse
@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels")
     parser.add_argument("kernels", nargs="*", default=list_graphs())
     parser.add_argument("--seconds", type=float, default=30.0, help="of search for each")
-    parser.add_argument("--rtl", action="store_true", help="simulate the one-core machine, whole")
+    parser.add_argument(
+        "--rtl", nargs="?", const="sequential", metavar="POLICY", help="simulate the machine of this plan, whole"
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore", UnusedElaboratable)  # engines that are only asked
     print(
@@ -57,7 +59,10 @@ def main(arguments: list[str] | None = None) -> None:
                 flush=True,
             )
         if options.rtl:
-            _print_rtl(card, simulate(card, options.seconds), floor)
+            try:
+                _print_rtl(card, simulate(card, options.rtl, options.seconds), floor, options.rtl)
+            except DesignError as error:
+                print(f"{card.name:<12}{'':>6}  {'RTL, ' + options.rtl:<16}{'-':>12}  {error}")
         if card.published is not None:
             cycles, goal = card.published.cycles, card.published.goal
             print(
@@ -68,20 +73,20 @@ def main(arguments: list[str] | None = None) -> None:
             )
 
 
-def simulate(card: GraphCard, seconds: float) -> KernelResult:
-    """Build the one-core machine of a kernel and run all of it."""
+def simulate(card: GraphCard, policy: str, seconds: float) -> KernelResult:
+    """Build the machine of a kernel's plan and run all of it."""
     kernel = quantised(card, 0)
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / card.name
-        plan = schedule(card, "sequential", Effort(seconds))
+        plan = schedule(card, policy, Effort(seconds))
         build_kernel(kernel, plan, out, SilentProgress())
         return run_kernel(out, integer_inputs(kernel, 0))
 
 
-def _print_rtl(card: GraphCard, result: KernelResult, floor: int) -> None:
+def _print_rtl(card: GraphCard, result: KernelResult, floor: int, policy: str) -> None:
     correct = "bit for bit" if not result.mismatch and not result.errors else "WRONG"
     print(
-        f"{card.name:<12}{'':>6}  {'RTL, one core':<16}{result.cycles:>12,}{'':>8}{floor / result.cycles:>12.1%}"
+        f"{card.name:<12}{'':>6}  {'RTL, ' + policy:<16}{result.cycles:>12,}{'':>8}{floor / result.cycles:>12.1%}"
         f"  predicted {result.predicted:,}, {correct}",
         flush=True,
     )

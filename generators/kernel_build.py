@@ -65,17 +65,15 @@ def load_regions(kernel: QuantKernel, lowered: LoweredKernel) -> list[LoadRegion
             "ring": shape.outputs * shape.reduce,
             "rows": shape.outputs,
         }
-        places = {
-            part.task: (part, p) for part, p in zip(core.parts, core.program.phases, strict=True)
-        }
         for segment, (task, kind) in zip(core.program.segments, core.sources, strict=True):
             elements = sizes[kind]
             named: Any = "kernel" if segment.name == f"{task}.kernel" else kind
             tensor = task if named == "kernel" else segment.name
-            part, phase = places[task]
-            first = part.first * phase.beats if kind == "ring" else 0
-            region = LoadRegion(tensor, task, named, port, offset, first, segment.words, elements)
-            found.append(region)
+            found.append(
+                LoadRegion(
+                    tensor, task, named, port, offset, segment.first, segment.words, elements
+                )
+            )
             offset += _bytes(shape, elements, segment.words)
     return found
 

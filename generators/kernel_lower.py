@@ -300,6 +300,11 @@ class _Lowering:
     def instance(self) -> Instance:
         return self.plan.instance(self.card)
 
+    def stored(self, part: Part) -> tuple[int, int]:
+        """First row and end of an image's part after pooling."""
+        half = 2 if "maxpool2" in self.card.tasks[part.task].then else 1
+        return part.first // half, (part.first + part.count) // half
+
     def split(self, name: str, cores: Sequence[int]) -> list[Part]:
         """Neighbouring pieces, so large that all cores end about together."""
         c, h, w = self.made(name)
@@ -439,20 +444,47 @@ class _Core:
         return bool(self.segments) or any(part.task in self.card.outputs for part in self.parts)
 
     def connect(self, cores: Sequence[_Core]) -> None:
-        """Which parts come from other cores, in order."""
+        """Which parts come from other cores, in order, and which rows of each."""
         wanted = {name for name, _ in self.tensors}
-        self.sources_of = {
-            core.index: [part for part in core.parts if part.task in wanted]
-            for core in cores if core.index != self.index
+        self.rows_of = {
+            part: rows for core in cores if core.index != self.index
+            for part in core.parts if part.task in wanted and (rows := self.rows_needed(part))
         }  # fmt: skip
-        self.sources_of = {k: parts for k, parts in self.sources_of.items() if parts}
+        self.sources_of: dict[int, list[Part]] = {}
+        for part in self.rows_of:
+            self.sources_of.setdefault(part.core, []).append(part)
+
+    def reach(self, tensor: str) -> range:
+        """Rows of a tensor that this core's tasks read, from the first one of a round of banks on."""
+        height = self.all.geometry(tensor)[1]
+        low, high = height, 0
+        for part in self.parts:
+            task = self.card.tasks[part.task]
+            if tensor not in task.inputs:
+                continue
+            if task.kernel is None:
+                return range(height)
+            _, top, _, _ = conv_window(task, self.r)
+            double = "upsample2" in self.all.then(tensor)
+            first, end = part.first - top, part.first + part.count - 1 - top + task.kernel[1]
+            low = min(low, max(0, first) >> double)
+            high = max(high, min(height, (end + double) >> double))
+        return range(low // self.all.groups * self.all.groups, high)
+
+    def rows_needed(self, part: Part) -> range:
+        """Rows of a part's result, after pooling, that this core needs; of a matrix all."""
+        if self.card.tasks[part.task].kernel is None:
+            return range(self.all.geometry(part.task)[1])
+        first, end = self.all.stored(part)
+        reach = self.reach(part.task)
+        return range(max(first, reach.start) - first, min(end, reach.stop) - first)
 
     def lowered(self, cores: Sequence[_Core]) -> LoweredCore:
         phases = tuple(self.phase(part, cores) for part in self.parts)
         inlets = tuple(
             Inlet(
                 k,
-                tuple(replace(cores[k].common(part), to=tuple(self.kept(part))) for part in parts),
+                tuple(cores[k].sent(part, self.rows_of[part], self.kept(part)) for part in parts),
             )
             for k, parts in self.sources_of.items()
         )
@@ -580,13 +612,23 @@ class _Core:
                 there.add((tensor, kind))
                 sources.append((name, kind))
                 if kind == "ring":
-                    segments.append(Segment(tensor, "ring", part.count * self.all.beats(name)))
+                    beats = self.all.beats(name)
+                    segments.append(
+                        Segment(tensor, "ring", part.count * beats, first=part.first * beats)
+                    )
                 elif kind == "x":
                     here = self.tensors[tensor, "x"]
                     segments.append(Segment(tensor, "x", here.words, here.base))
                 else:
                     at, c = self.rows_at(tensor), self.all.geometry(tensor)[0]
-                    segments.append(Segment(tensor, at, at.height * c * at.tiles, channels=c))
+                    reach = self.reach(tensor)
+                    base = at.base + reach.start // self.all.groups * (at.tiles + 1)
+                    here_at, row = replace(at, base=base, height=len(reach)), c * at.tiles
+                    segments.append(
+                        Segment(
+                            tensor, here_at, len(reach) * row, channels=c, first=reach.start * row
+                        )
+                    )
         return segments, sources
 
     def ring(self, phases: Sequence[Phase]) -> int:
@@ -614,6 +656,13 @@ class _Core:
             function=Function(**vars(table[0])) if table else None,  # type: ignore[arg-type]
             relu="relu" in task.then, pool="maxpool2" in task.then,
         )  # fmt: skip
+
+    def sent(self, part: Part, rows: range, to: Sequence[RowsTo | WordsTo]) -> Phase:
+        """A phase as another core sees it that gets some of its rows."""
+        phase = replace(self.common(part), to=tuple(to))
+        if self.card.tasks[part.task].kernel is None:
+            return phase
+        return replace(phase, ys=len(rows) * (2 if phase.pool else 1))
 
     def waits(self, tensors: Sequence[str]) -> tuple[int, tuple[int, ...]]:
         """How many results of its own, and of each inlet, must be there so that all of these are whole."""
@@ -647,7 +696,7 @@ class _Core:
             tensor = task.inputs[0]
             window = Window(
                 self.rows_at(tensor), self.all.geometry(tensor)[0], task.kernel[1], task.kernel[2], rows,
-                top - part.first, left, "upsample2" in self.all.then(tensor),
+                top - part.first, left, "upsample2" in self.all.then(tensor), self.absent(tensor),
             )  # fmt: skip
             base = self.tensors[f"{name}.kernel", "x"].base
             return replace(
@@ -683,6 +732,15 @@ class _Core:
         both = (quant.multipliers[0], quant.multipliers[1])
         return replace(common, work=Pair(a, b, "add", both), multiplier=1)
 
+    def absent(self, tensor: str) -> int:
+        """Rows of an image that are not waited for one by one."""
+        parts = self.all.parts.get(tensor, [])
+        if not parts:
+            return self.reach(tensor).start
+        if len(parts) > 1:
+            return self.all.geometry(tensor)[1]
+        return self.rows_of[parts[0]].start if parts[0] in self.rows_of else 0
+
     def kept(self, part: Part) -> list[RowsTo | WordsTo]:
         """Where this core keeps what it reads of a part's result."""
         found: list[RowsTo | WordsTo] = []
@@ -693,11 +751,12 @@ class _Core:
             if here.kind == "rows":
                 at = self.rows_at(part.task)
                 if task.kernel is not None:  # whole rounds of banks
-                    row = part.first // 2 if "maxpool2" in task.then else part.first
-                    base = at.base + row // self.all.groups * (at.tiles + 1)
+                    first, end = self.all.stored(part)
+                    rows = self.rows_of.get(part, range(end - first))
+                    base = at.base + (first + rows.start) // self.all.groups * (at.tiles + 1)
+                    found.append(RowsTo(replace(at, base=base, height=len(rows))))
                 else:
-                    base = at.base + part.first
-                found.append(RowsTo(replace(at, base=base)))
+                    found.append(RowsTo(replace(at, base=at.base + part.first)))
             elif here.kind == "turned":
                 found.append(
                     WordsTo("w", here.base + part.first * here.beats, here.beats, turned=True)
@@ -712,7 +771,10 @@ class _Core:
         self, part: Part, cores: Sequence[_Core]
     ) -> tuple[RowsTo | WordsTo | Store | Send, ...]:
         found: list[RowsTo | WordsTo | Store | Send] = [*self.kept(part)]
-        found += [Send(core.index) for core in cores if part in core.sources_of.get(self.index, ())]
+        for core in cores:
+            if part in core.rows_of:
+                rows = core.rows_of[part]
+                found.append(Send(core.index, rows.start, len(rows)))
         phase = self.common(part)
         if part.task in self.card.outputs:
             found.append(Store((phase.ys // 2 if phase.pool else phase.ys) * phase.ns * phase.cs))

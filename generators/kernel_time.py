@@ -83,10 +83,11 @@ def predict(lowered: LoweredKernel, latency: int) -> Prediction:
     for core, number in lowered.turns:
         player = players[core]
         phase = player.program.phases[number]
-        sends = [players[target.core] for target in phase.to if isinstance(target, Send)]
-        done = player.turn(phase, max([1, *(other.takes(core) for other in sends)]))
-        for other in sends:
-            other.arrive(core, done)
+        sends = [target for target in phase.to if isinstance(target, Send)]
+        takes = [players[send.core].takes(core) for send in sends]
+        done = player.turn(phase, max([1, *takes]))
+        for send in sends:
+            players[send.core].arrive(core, done, send)
     ends = [player.end() for player in players]
     return Prediction(max(ends), tuple(tuple(player.turns) for player in players))
 
@@ -169,24 +170,23 @@ class _Player:
         """Cycles of a row of the next result of another core."""
         return self._row_cycles(self._inlet(source)[1])
 
-    def arrive(self, source: int, done: list[int]) -> None:
+    def arrive(self, source: int, done: list[int], send: Send) -> None:
         """The next result of another core, whose outer steps were written there at these times."""
         number, phase = self._inlet(source)
+        if not phase.by_columns:
+            step = 2 if phase.pool else 1
+            done = done[step * send.first : step * (send.first + send.count)]
         self.arrived[number].append(done[-1] + LINK)
         for target in phase.to:
             if isinstance(target, RowsTo):
                 self._rows_there(phase, target, [at + LINK for at in done])
 
     def _rows_there(self, phase: Phase, target: RowsTo, done: list[int]) -> None:
-        """Rows of a tensor have come; if only a part of it comes here, the last one tells for all."""
-        times, height, known = (
-            self._rows_done(phase, target, done),
-            target.rows.height,
-            self.row_times,
-        )
-        if len(times) < height or target.rows.number in known:
-            last = max(times[-1], *known.get(target.rows.number, [0])[-1:])
-            times = [last] * height
+        """Rows of a tensor have come; if it comes in parts, who reads it waits for the last one."""
+        times, known = self._rows_done(phase, target, done), self.row_times
+        before = known.get(target.rows.number)
+        if before:
+            times = [max(times[-1], before[-1])] * (len(times) + len(before))
         known[target.rows.number] = times
 
     def _store(self, beats: int, begin: int, end: int) -> None:
@@ -331,7 +331,7 @@ class _Player:
         work = phase.work
         if isinstance(work, Window):
             reach = min(y + work.kernel_rows - work.top, work.height)
-            return max(1, (reach + work.double) >> work.double)
+            return max(1, ((reach + work.double) >> work.double) - work.absent)
         return y + 1
 
     def _rows_done(self, phase: Phase, target: RowsTo, done: list[int]) -> list[int]:

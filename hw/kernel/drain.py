@@ -142,7 +142,8 @@ class Drain(Unit):
         if any(self._targets["rows"]):
             self._to_rows(m, phase, full & taken & ~silent, data, y, n, (half, pool), moves)
         serial = self._to_words(m, phase, full & self.go, taken, data, n, moves)
-        ready = self._leave(m, phase, full & serial & self.go & ~silent, taken, data)
+        row = Mux(pool, y >> 1, y)
+        ready = self._leave(m, phase, full & serial & self.go & ~silent, taken, data, row)
         m.d.comb += [
             taken.eq(full & serial & self.go & (silent | ready)),
             self.uses.eq(Cat(*(self._goes(m, phase, k) for k in (("x",), ("w", "turned"), ("rows",))))),
@@ -167,8 +168,10 @@ class Drain(Unit):
         ]
         return choose(m, phase, there, f"goes_{kinds[0]}")
 
-    def _leave(self, m: Module, phase: Value, valid: Value, taken: Value, data: Value) -> Value:
-        """Offer a row to memory and other cores, each once; whether all of them have it."""
+    def _leave(
+        self, m: Module, phase: Value, valid: Value, taken: Value, data: Value, y: Value
+    ) -> Value:
+        """Offer a row to memory and the cores that need it, each once; whether all of them have it."""
         ready: Value = Const(1)
         for kind in ("store", *(f"link_{n}" for n in self._sends)):
             there, port, gone = (
@@ -176,6 +179,14 @@ class Drain(Unit):
                 getattr(self, kind),
                 Signal(name=f"gone_{kind}"),
             )
+            sends = [t if isinstance(t, Send) else None for t in self._targets[kind]]
+            if any(t and not p.by_columns for t, p in zip(sends, self._phases, strict=True)):
+                first = choose(m, phase, [t.first if t else 0 for t in sends], f"first_{kind}")
+                ends = [
+                    t.first + t.count if t and not p.by_columns else 1 << 16
+                    for t, p in zip(sends, self._phases, strict=True)
+                ]
+                there = there & (y >= first) & (y < choose(m, phase, ends, f"end_{kind}"))
             m.d.comb += port.valid.eq(valid & there & ~gone)
             if kind != "store":
                 m.d.comb += port.payload.eq(data)

@@ -209,7 +209,9 @@ class Issue(Unit):
                         need = Signal(18, name=f"need_{k}")
                         reach = y + (w.kernel_rows - w.top)
                         m.d.comb += need.eq(Mux(reach > w.height, w.height, reach))
-                        m.d.comb += there.eq(have[w.image.number] >= (need + w.double) >> w.double)
+                        m.d.comb += there.eq(
+                            have[w.image.number] + w.absent >= (need + w.double) >> w.double
+                        )
                     elif isinstance(p.work, Pair):
                         both = (have[p.work.a.number] > y) & (have[p.work.b.number] > y)
                         m.d.comb += there.eq(both)

@@ -107,6 +107,7 @@ class Window:
     kernel_rows, columns, rows : of the kernel, and rows of a beat.
     top, left : rows and columns of zeros before the image.
     double : every pixel counts four times (upsample2).
+    absent : rows of the image that are not waited for: they do not come, or all has come before.
     """
 
     image: RowsAt
@@ -117,6 +118,7 @@ class Window:
     top: int
     left: int
     double: bool
+    absent: int = 0
 
     @property
     def row_beats(self) -> int:
@@ -200,9 +202,17 @@ class Store:
 
 @dataclass(frozen=True)
 class Send:
-    """A result goes to another core."""
+    """A result goes to another core.
+
+    Parameters
+    ----------
+    core : which one.
+    first, count : rows that it needs, after pooling; of matrices that are made by columns all.
+    """
 
     core: int
+    first: int
+    count: int
 
 
 Target = RowsTo | WordsTo | Store | Send
@@ -280,6 +290,8 @@ class Segment:
     name : of the tensor.
     to : ``x``: words from ``base``; ``ring``; or a tensor in rows (row by row, in each all channels).
     words : of it.
+    base, channels : of ``x``; of rows.
+    first : the part's first word among all of the tensor's.
     """
 
     name: str
@@ -287,6 +299,7 @@ class Segment:
     words: int
     base: int = 0
     channels: int = 1
+    first: int = 0
 
 
 @dataclass(frozen=True)
