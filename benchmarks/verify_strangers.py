@@ -87,7 +87,7 @@ def grade(module: Module, folder: Path) -> dict[str, Any]:
         include=[root.parent, *sorted({path.parent for path in files})],
     )  # fmt: skip
     # A target that is never reached: what is measured comes after feedback.
-    settings = Settings(rounds=2, target=100.1, seconds=120, cycles=1500, effort=Effort(5, 20))
+    settings = Settings(rounds=3, target=100.1, seconds=240, cycles=1500, effort=Effort(5, 20))
     result = run_campaign(subject, settings, folder, SilentProgress())
     return {
         "name": module.top,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,13 @@ from sim.verify.checker import write_checker
 from sim.verify.coverage import Coverage, measure
 from sim.verify.equivalence import Difference, compare, directed
 from sim.verify.evaluate import Trace
+from sim.verify.expression import PropertyError
 from sim.verify.formal import Effort, redundant
 from sim.verify.grade import Golden, Grade, MutantCounts, grade
 from sim.verify.judge import Judgement, Proposal, admit, rule
 from sim.verify.mine import MineLimits, mine
 from sim.verify.mutants import Mutant, choose_mutants, write_mutants
-from sim.verify.properties import Property, parse_property
+from sim.verify.properties import Property, parse_property, subject_of
 from sim.verify.references import Columns, Reference, segments
 from sim.verify.respect import respecting
 from sim.verify.simulate import Kill, Simulator, build_simulator, record
@@ -48,6 +50,10 @@ __all__ = [
 
 COMPARED = 60
 """Survivors that are compared with the design in a round; the others wait for the next."""
+
+
+WRONG_FOR_RIGHT = 3
+"""Mined properties of a signal are believed while so many stand for each one that was falsified."""
 
 
 @dataclass(frozen=True)
@@ -349,7 +355,7 @@ class Campaign:
                 offers += offer.proposals
                 self.offered += offer.rows
         limits = MineLimits(total=self.settings.proposals)
-        offers += mine(self.subject, trace, self.streams, limits)
+        offers += self._believable(mine(self.subject, trace, self.streams, limits))
         fresh: list[Property] = []
         for entry in admit(offers, self.subject):
             key = f"{entry.kind} {entry.text}"
@@ -360,6 +366,29 @@ class Campaign:
             elif key not in {f"{p.kind} {p.text}" for p in fresh}:
                 fresh.append(entry)
         return fresh
+
+    def _believable(self, mined: Sequence[Proposal]) -> list[Proposal]:
+        """What was mined, less what is about signals of which it has mostly been wrong.
+
+        Where the inputs hardly ever meet what a signal depends on, a trace suggests one falsehood after
+        another; the next one is no better for the last one's counterexample.
+        """
+        right: Counter[str] = Counter()
+        wrong: Counter[str] = Counter()
+        for judgement in self.judgements.values():
+            if judgement.source == "offline" and judgement.item is not None:
+                about = subject_of(judgement.item.body)
+                right[about] += judgement.earns
+                wrong[about] += judgement.status == "falsified"
+        kept = []
+        for proposal in mined:
+            try:
+                about = subject_of(parse_property(proposal.property, self.subject.widths))
+            except PropertyError:
+                continue
+            if wrong[about] * WRONG_FOR_RIGHT <= right[about] or not wrong[about]:
+                kept.append(proposal)
+        return kept
 
     def _judge(
         self, fresh: Sequence[Property], environment: Sequence[Property], trace: Trace

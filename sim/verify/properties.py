@@ -18,15 +18,17 @@ from sim.verify.expression import (
     Expression,
     Parser,
     PropertyError,
+    Signal,
     binary,
     conjunction,
     history,
+    nodes,
     past,
     signals,
     unary,
 )
 
-__all__ = ["Kind", "Monitor", "Property", "Temporal", "parse_property"]
+__all__ = ["Kind", "Monitor", "Property", "Temporal", "parse_property", "subject_of"]
 
 Kind = Literal["assert", "assume", "cover"]
 MAX_HISTORY, MAX_CAPACITY = 32, 4096
@@ -176,6 +178,13 @@ def parse_property(text: str, table: Mapping[str, int]) -> Temporal | Monitor:
     if not body.signals:
         raise PropertyError("a property names at least one signal")
     return body
+
+
+def subject_of(body: Temporal | Monitor) -> str:
+    """The signal that a property says something about: the first that it names behind its condition."""
+    first = body.arguments[-1] if isinstance(body, Monitor) else body.then
+    named = [e.name for e in nodes(first) if isinstance(e, Signal)]
+    return named[-1] if named else ""  # the nodes come from right to left
 
 
 def _delay(parser: Parser) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ __all__ = [
     "Stimulus",
     "Stream",
     "draw_stimulus",
+    "find_decoded",
     "find_streams",
     "followed",
 ]
@@ -111,7 +113,8 @@ def draw_stimulus(
     """Random inputs.
 
     Every ``PHASE`` cycles each input gets another habit: how often a bit is high; whether a word is any
-    number, small, at its limits, held, or counting. The reset comes first and again in later phases.
+    number, small, at its limits, held, counting, or what the design compares it with. The reset comes
+    first and again in later phases.
 
     Parameters
     ----------
@@ -120,7 +123,11 @@ def draw_stimulus(
     """
     random = np.random.default_rng(seed)
     columns = [*subject.inputs, Port(PICK, 1, "input")]
-    values = {port.name: _column(port.width, cycles, random) for port in columns}
+    decoded = find_decoded(subject)
+    values = {
+        port.name: _column(port.width, cycles, random, decoded.get(port.name, {}))
+        for port in columns
+    }
     if subject.reset:
         reset = _reset_column(cycles, random)
         values[subject.reset.name] = reset if subject.reset.level else 1 - reset
@@ -167,7 +174,49 @@ def followed(
     return Stimulus(stimulus.names, np.concatenate(parts), stimulus.cycles)
 
 
-def _column(width: int, cycles: int, random: np.random.Generator) -> NDArray[np.object_]:
+Decoded = Mapping[tuple[int, ...], Sequence[int]]
+"""Numbers that some bits of an input, lowest first, are compared with."""
+
+
+def find_decoded(subject: Subject) -> dict[str, Decoded]:
+    """By input, what the design compares parts of it with: an address, an instruction's fields."""
+    module = json.loads((subject.folder / "flat.json").read_text())["modules"][subject.top]
+    places = {
+        net: (p.name, k) for p in subject.inputs if p.width > 1
+        for k, net in enumerate(module["ports"][p.name]["bits"])
+    }  # fmt: skip
+    found: dict[str, dict[tuple[int, ...], set[int]]] = {}
+    for cell in module["cells"].values():
+        if cell["type"] not in ("$eq", "$ne", "$eqx", "$nex", "$logic_not"):
+            continue
+        a = cell["connections"]["A"]
+        b = cell["connections"].get("B", ["0"] * len(a))
+        if all(isinstance(bit, str) for bit in a):
+            a, b = b, a
+        pairs = [(net, bit) for net, bit in zip(a, b, strict=False) if net in places]
+        if len(pairs) < 2 or not all(isinstance(bit, str) for bit in b):
+            continue
+        names = {places[net][0] for net, _ in pairs}
+        if len(names) == 1:
+            at = tuple(places[net][1] for net, _ in pairs)
+            value = sum((bit == "1") << k for k, (_, bit) in enumerate(pairs))
+            found.setdefault(names.pop(), {}).setdefault(at, set()).add(value)
+    return {name: {at: sorted(v) for at, v in parts.items()} for name, parts in found.items()}
+
+
+def _as_decoded(word: int, decoded: Decoded, random: np.random.Generator) -> int:
+    """A word most of whose decoded parts are among what they are compared with."""
+    for at, values in decoded.items():
+        if random.random() < 0.85:
+            value = values[int(random.integers(len(values)))]
+            for k, bit in enumerate(at):
+                word = word & ~(1 << bit) | (value >> k & 1) << bit
+    return word
+
+
+def _column(
+    width: int, cycles: int, random: np.random.Generator, decoded: Decoded | None = None
+) -> NDArray[np.object_]:
     values = np.zeros(cycles, dtype=object)
     full = (1 << width) - 1
     for start in range(0, cycles, PHASE):
@@ -194,6 +243,8 @@ def _column(width: int, cycles: int, random: np.random.Generator) -> NDArray[np.
             drawn = np.array([drawn[k - k % 8] for k in range(count)], dtype=object)
         elif habit == "counting":
             drawn = (drawn[0] + np.arange(count).astype(object)) & full
+        if decoded and random.random() < 0.6:
+            drawn = np.array([_as_decoded(int(v), decoded, random) for v in drawn], dtype=object)
         values[start:stop] = drawn
     return values
 

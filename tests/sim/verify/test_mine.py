@@ -2,13 +2,17 @@
 
 import pytest
 
+from designs.progress import SilentProgress
+from sim.verify.campaign import Campaign, Settings
 from sim.verify.checker import write_checker
 from sim.verify.formal import Effort, redundant
-from sim.verify.judge import Proposal, admit, rule
+from sim.verify.judge import Judgement, Proposal, Status, admit, rule
 from sim.verify.mine import MineLimits, mine
 from sim.verify.mutants import choose_mutants, write_mutants
-from sim.verify.properties import Property
+from sim.verify.properties import Property, parse_property
 from sim.verify.simulate import build_simulator
+from sim.verify.stimulus import draw_stimulus, find_decoded
+from sim.verify.subject import elaborate
 
 EXPECTED = {
     "fifo": [
@@ -81,3 +85,48 @@ def test_kills(name, share, request, tmp_path):
     assert not golden.violated
     visible = [k for k in kills if k.difference is not None]
     assert len([k for k in visible if k.violated]) >= share * len(visible)
+
+
+DECODER = """
+module decoder(input clk, input rst, input [31:0] word, input [7:0] data, output reg [7:0] kept,
+  output reg hit);
+  wire mine = word[6:0] == 7'h33 && word[31:25] == 7'h01;
+  always @(posedge clk)
+    if (rst) begin kept <= 0; hit <= 0; end
+    else begin
+      hit <= mine;
+      if (mine && word[13:12] != 2'd2) kept <= data;
+    end
+endmodule
+"""
+
+
+def test_inputs_meet_what_is_decoded(tmp_path):
+    """Without knowing what the design compares a word with, it would be met once in 16,384 cycles."""
+    (tmp_path / "decoder.v").write_text(DECODER)
+    subject = elaborate([tmp_path / "decoder.v"], tmp_path / "n")
+    decoded = find_decoded(subject)
+    assert decoded["word"][tuple(range(7))] == [0x33]
+    assert decoded["word"][tuple(range(25, 32))] == [0x01]
+    assert decoded["word"][12, 13] == [2]
+    assert set(decoded) == {"word"}
+    stimulus = draw_stimulus(subject, 1000, 0)
+    words = stimulus.words[:, stimulus.names.index("word")]
+    met = (words & 0xFE00007F) == 0x02000033
+    assert met.mean() > 0.1 and ((words[met] >> 12 & 3) == 2).any()
+
+
+def test_no_more_of_what_was_mostly_wrong(fifo, tmp_path):
+    """Of a signal of which most was falsified, nothing is believed any more; of others it is."""
+    campaign = Campaign(fifo.subject, Settings(), tmp_path, SilentProgress(), [], [], None, False)
+    texts: dict[str, Status] = {"level <= 3": "falsified", "push |=> level == 1": "falsified", "level <= 4": "proven",
+             "out_valid |-> level != 0": "proven", "wp <= 3": "proven"}  # fmt: skip
+    for text, status in texts.items():
+        item = Property("p", parse_property(text, fifo.subject.widths), source="offline")
+        campaign.judgements[text] = Judgement("p", text, "offline", "assert", status, item=item)
+    mined = [
+        Proposal(property=text, source="offline")
+        for text in ("level >= 1", "push |=> wp == past(wp) + 1", "pop |-> out_valid")
+    ]
+    kept = [p.property for p in campaign._believable(mined)]
+    assert kept == ["push |=> wp == past(wp) + 1", "pop |-> out_valid"]
