@@ -296,7 +296,7 @@ class DaskWorkers(AbstractContextManager["DaskWorkers"]):
             self._client.submit(jobs.run, dict(job), pure=False): index
             for index, job in enumerate(work)
         }
-        for future in distributed.as_completed(futures):
+        for future in distributed.as_completed(futures, loop=self._client.loop):
             if future.status == "finished":
                 yield futures[future], future.result()
             elif isinstance(future.exception(), distributed.KilledWorker):
