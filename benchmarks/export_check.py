@@ -10,6 +10,7 @@ Verilator (-Wall) read the RTL, and a simulation of the exported register file i
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -55,7 +56,7 @@ class Found:
     seconds: float
 
 
-def check(project: Path, flow: str, top: str = "hwgen_top", *, rtl: bool = True) -> list[Found]:
+def check(project: Path, flow: str, *, rtl: bool = True) -> list[Found]:
     """Check an exported project.
 
     Parameters
@@ -70,6 +71,7 @@ def check(project: Path, flow: str, top: str = "hwgen_top", *, rtl: bool = True)
         began = time.monotonic()
         found.append(Found(what, tuple(look()), time.monotonic() - began))
 
+    top = _top(project)
     files = sorted(path for path in (project / "rtl").iterdir() if path.suffix in (".v", ".sv"))
     began = time.monotonic()
     design = read(files, top)
@@ -77,12 +79,19 @@ def check(project: Path, flow: str, top: str = "hwgen_top", *, rtl: bool = True)
     timed("references", lambda: CHECKS[flow](project, design))
     if rtl:
         timed("verilator -Wall", lambda: lint(files, top, project / "lint.vlt"))
-        timed("registers", lambda: _registers(project))
+    headers = list(project.rglob("hwgen_registers.h"))
+    if rtl and headers:  # an engine alone has no registers
+        timed("registers", lambda: _registers(project, headers[0]))
     return found
 
 
-def _registers(project: Path) -> list[str]:
-    (header,) = project.rglob("hwgen_registers.h")
+def _top(project: Path) -> str:
+    """The top module of a project: that of every accelerator, or the engine that LibreLane is told."""
+    config = project / "config.json"
+    return json.loads(config.read_text())["DESIGN_NAME"] if config.is_file() else "hwgen_top"
+
+
+def _registers(project: Path, header: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             try_registers(project / "rtl", read_header(header).registers, Path(folder))

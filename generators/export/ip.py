@@ -7,7 +7,7 @@ from typing import Any
 
 from designs.errors import DesignError
 from generators.export.flow import Content, render
-from generators.export.project import AcceleratorProject
+from generators.export.project import AcceleratorProject, Project
 from hw.control.registers import WINDOW
 
 __all__ = ["Pblock", "Vlnv", "check_part", "ip_context", "lint", "pblocks"]
@@ -84,7 +84,7 @@ def pblocks(project: AcceleratorProject) -> tuple[Pblock, ...]:
     )
 
 
-def lint(project: AcceleratorProject) -> dict[str, Content]:
+def lint(project: Project) -> dict[str, Content]:
     """What Verilator may keep to itself, and why."""
     return render(["lint.vlt"], "ip", p=project)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from designs.errors import DesignError
 from generators.export.flow import Content, Flow, Options, render
+from generators.export.ip import lint
 from generators.export.project import AcceleratorProject, Project
 from generators.resources import buffers
 
@@ -73,7 +74,12 @@ def _files(project: Project, options: Options) -> Mapping[str, Content]:
     chosen = {options.pdk: PROCESSES[options.pdk]} if options.pdk else PROCESSES
     config = configuration(project, chosen, options.clock_mhz)
     texts = render(["README.md"], "openlane", p=project, processes=chosen, config=config)
-    return {**project.sources, **texts, "config.json": json.dumps(config, indent=2) + "\n"}
+    return {
+        **project.sources,
+        **texts,
+        **lint(project),
+        "config.json": json.dumps(config, indent=2) + "\n",
+    }
 
 
 def _check_size(project: AcceleratorProject) -> None:

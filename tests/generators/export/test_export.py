@@ -66,6 +66,16 @@ class TestFolder:
         (copy / name).write_bytes(data)
         assert f"{name} is not what was built; build it again" in refused(copy)
 
+    def test_reports_are_written_anew(self, copy: Path) -> None:
+        for text in ("as built", "after a synthesis"):
+            (copy / "report.html").write_text(text)
+            (copy / "report.json").write_text("{}" + " " * len(text))
+            if text == "as built":
+                manifest.write(copy, {})
+        assert manifest.alteration(copy) is None
+        (copy / "report.json").unlink()
+        assert "report.json is missing" in refused(copy)
+
     def test_lacks_a_file(self, copy: Path) -> None:
         (copy / "rtl" / "accelerator.v").unlink()
         assert "rtl/accelerator.v is missing" in refused(copy)
