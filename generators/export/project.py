@@ -194,6 +194,11 @@ def _accelerator(out: Path, facts: dict[str, Any]) -> AcceleratorProject:
         raise DesignError(f"{out / 'design.json'} is not valid: {error}; build it again") from error
     if {r.name: r.offset for r in registers} != offsets:
         raise DesignError(f"{out} has registers of another version of hwgen: build it again")
+    if target.pim is not None:
+        raise DesignError(
+            f"{out} has memory that computes ({target.name}), which no part has: "
+            "export a build for a target without"
+        )
     return AcceleratorProject(
         folder=out.resolve(),
         name=_identifier(f"{card.name}_{target.name}"),

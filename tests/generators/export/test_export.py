@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from designs import target
 from designs.errors import DesignError
 from designs.progress import SilentProgress
 from generators import manifest
@@ -101,6 +102,13 @@ class TestFolder:
         (copy / "design.json").write_text(json.dumps(facts))
         manifest.write(copy, {})
         assert "registers of another version" in refused(copy)
+
+    def test_memory_that_computes(self, copy: Path) -> None:
+        facts = json.loads((copy / "design.json").read_text())
+        facts["target"] = target.load("tiny-pim").to_dict()
+        (copy / "design.json").write_text(json.dumps(facts))
+        manifest.write(copy, {})
+        assert "has memory that computes (tiny-pim), which no part has" in refused(copy)
 
     @pytest.mark.parametrize(
         ("facts", "said"),
