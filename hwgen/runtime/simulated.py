@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from designs.errors import DesignError
 from designs.progress import Progress
 from hwgen.runtime.decoding import Stripes, weights_of
 from sim.built import Built
@@ -59,10 +60,17 @@ class SimulatedDevice:
 
         Raises
         ------
+        DesignError
+            If it would go on with keys and values that are not in the memory.
         SimulationError
             If it broke a rule of AXI or of the memory map, or hangs.
         """
         built, memory = self._built, self._built.map
+        if built.pim_channels and arguments["position"]:
+            raise DesignError(
+                f"{built.folder} keeps keys and values in PIM channels, which a simulation forgets at its end: "
+                "give the whole text again instead of resume"
+            )
         size = memory.stripe_bytes
         written = memory.tokens + arguments["position"] + arguments["prompt"]
         names = [

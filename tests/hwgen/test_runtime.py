@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,16 @@ class TestGenerate:
             first = chip.generate([5, 6, 7], 4)
             rest = chip.generate([], 5, resume=True)
         assert whole.tolist() == [*first.tolist(), *rest.tolist()]
+
+    def test_what_a_simulation_forgets(self, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Keys and values in PIM channels end with the simulation: going on is refused, beginning anew is not."""
+        with Accelerator.load(built, "sim") as chip:
+            chip.generate([1, 2], 2)
+            device = chip._decoder._device  # type: ignore[union-attr]
+            monkeypatch.setattr(device, "_built", replace(device._built, pim_channels=2))
+            with pytest.raises(DesignError, match="keeps keys and values in PIM channels"):
+                chip.generate([3], 1, resume=True)
+            assert len(chip.generate([1, 2], 1)) == 1
 
     def test_counters_are_those_of_the_last_call(self, built: Path) -> None:
         with Accelerator.load(built, "sim") as chip:
