@@ -6,6 +6,8 @@ state is the cheaper high-radix form of :class:`hw.arith.saved.Saved`. OPT2 ("sa
 the digits of each weight apart and shifts once, after the loop: its rows are short, and no row is shifted inside.
 """
 
+from functools import lru_cache
+
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -18,6 +20,7 @@ from hw.unit import Unit, place
 __all__ = ["CarrySavePe", "chain_bits"]
 
 
+@lru_cache
 def chain_bits(elements: int, *, lanes: int, x_bits: int, w_bits: int, encoding: str) -> int:
     """Width of the sum that a chain of ``elements`` needs, so that none of its sums exceeds it."""
     dot = CarrySaveDot(lanes=lanes, x_bits=x_bits, w_bits=w_bits, encoding=encoding)

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from designs.errors import DesignError
 from designs.progress import SilentProgress
 from generators.files import locked
 from generators.sweep.spec import Candidate, load_spec
-from hwgen import jobs
+from hwgen import cli, jobs
 from hwgen.sweep import sweep
 from hwgen.workers import LocalWorkers, open_workers
 from sim.errors import ToolError
@@ -161,6 +162,95 @@ def test_a_design_that_fails_does_not_end_the_sweep(tmp_path, monkeypatch):
         run(spec_of(tmp_path, SPEC.replace("points: 6", "points: 2")), tmp_path / "out")
     )
     assert {d["reason"] for d in found["designs"]} == {"failed: ZeroDivisionError: by zero"}
+
+
+CONFIRM = "confirm: {candidates: 2, layers: 1, limit: 60}\n"
+
+
+def test_the_best_are_checked_once(tmp_path, monkeypatch):
+    """Jobs of checks stand in for yosys and the simulator here; the slow test below has the real ones."""
+    asked = []
+
+    def synth(job):
+        asked.append(("synth", job["candidate"]["engine"], job["limit"]))
+        if sum(kind == "synth" for kind, *_ in asked) == 1:
+            raise MemoryError("too large")
+        return {
+            "lut": 77777,
+            "ff": 1,
+            "dsp": 2,
+            "bram": 3,
+            "uram": 0,
+            "unfinished": [],
+            "seconds": 1.0,
+        }
+
+    def simulate(job):
+        asked.append(("sim", job["candidate"]["engine"], job["layers"]))
+        return {
+            "layers": 1,
+            "prefill_cycles": 44444,
+            "decode_cycles": 5,
+            "identical": True,
+            "mismatch": None,
+        }
+
+    monkeypatch.setattr(jobs, "_synth", synth)
+    monkeypatch.setattr(jobs, "_sim", simulate)
+    spec = spec_of(tmp_path, SPEC + CONFIRM)
+    found = json.loads(run(spec, tmp_path / "out"))
+    best = [d for d in found["designs"] if d["best"]]
+    assert len(best) >= 2
+    assert len(asked) == 4  # both checks of two designs, of which one failed
+    checked = [d for d in best if d["sim"]]
+    assert len(checked) == 2
+    assert sorted("failed" in d["synth"] for d in checked) == [False, True]
+    page = (tmp_path / "out" / "sweep.html").read_text()
+    assert "77,777" in page and "44,444" in page and "MemoryError: too large" in page
+    # What failed is tried again, and nothing else.
+    found = json.loads(run(spec, tmp_path / "out"))
+    assert len(asked) == 5 and asked[-1][0] == "synth"
+    assert not any("failed" in (d["synth"] or {}) for d in found["designs"])
+    # Other options are other checks.
+    run(spec_of(tmp_path, SPEC + CONFIRM.replace("limit: 60", "limit: 61")), tmp_path / "out")
+    assert [kind for kind, *_ in asked[5:]] == ["synth", "synth"]
+
+
+def test_rtl_that_differs_is_an_exit_code(tmp_path, monkeypatch, capsys):
+    def simulate(job):
+        return {
+            "layers": 1,
+            "prefill_cycles": 4,
+            "decode_cycles": 5,
+            "identical": False,
+            "mismatch": "y[3] is 4",
+        }
+
+    monkeypatch.setattr(jobs, "_sim", simulate)
+    monkeypatch.setattr("hwgen.workers.open_workers", lambda *_: nullcontext(Inline()))
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        SPEC.replace("points: 6", "points: 2") + "confirm: {candidates: 1, synth: false}\n"
+    )
+    assert cli.run(["sweep", str(path), "-o", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr()
+    assert "differs: y[3] is 4" in shown.out
+    assert "differs from the golden model" in shown.err
+
+
+@pytest.mark.slow
+def test_the_best_are_synthesised_and_simulated(tmp_path):
+    text = SPEC.replace("points: 6", "points: 1").replace("sim-small", "ecp5-85k")
+    spec = spec_of(
+        tmp_path, text.replace("limits: {lut: 36000}\n", "") + "confirm: {candidates: 1}\n"
+    )
+    found = json.loads(run(spec, tmp_path / "out"))
+    (design,) = found["designs"]
+    assert design["sim"]["identical"] is True
+    assert design["sim"]["prefill_cycles"] > design["sim"]["decode_cycles"] > 0
+    assert design["synth"]["unfinished"] == []
+    assert design["synth"]["dsp"] == design["figures"]["dsp"]
+    assert 0.5 < design["synth"]["lut"] / design["figures"]["lut"] < 2
 
 
 def cost_job(**more):
