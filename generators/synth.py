@@ -245,10 +245,9 @@ def _start(
     (folder / "wrapper.v").write_text(f"module {_WRAPPER}; {instances} endmodule\n")
     whole = [path for module in batch for path in module.files]
     boxes = [path for child in children(batch, known) for path in known[child].files]
-    lines = [yosys.read_verilog(path) for path in dict.fromkeys(whole)]
-    lines += [
-        yosys.read_verilog(path, "-lib") for path in dict.fromkeys(boxes) if path not in whole
-    ]
+    # Boxes first: a module that is read before them is read again with them, and loses its attributes.
+    lines = [yosys.read_verilog(path, "-lib") for path in dict.fromkeys(boxes) if path not in whole]
+    lines += [yosys.read_verilog(path) for path in dict.fromkeys(whole)]
     lines += [
         "read_verilog wrapper.v",
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in names),

@@ -132,6 +132,23 @@ class TestSynthesiseModules:
         assert counted["probe"].basis == "yosys"
         assert counted["probe"].resources == Resources()
 
+    def test_a_module_that_gives_its_child_a_word_of_an_array_is_counted(
+        self, tmp_path: Path
+    ) -> None:
+        """yosys reads such a module again when it knows its child; what was said of it must not be lost."""
+        texts = {
+            "chooser": "module chooser(input clk, input [1:0] at, input [31:0] x, output reg [7:0] y);\n"
+            "wire [7:0] x_of [4]; wire [7:0] found;\n"
+            "for (genvar k = 0; k < 4; k++) assign x_of[k] = x[8*k +: 8];\n"
+            "inner u(.x(x_of[at]), .y(found)); always @(posedge clk) y <= found; endmodule\n",
+            "inner": "module inner(input [7:0] x, output [7:0] y); assign y = ~x; endmodule\n",
+        }
+        for name, text in texts.items():
+            (tmp_path / f"{name}.sv").write_text(text)
+        modules = [Module(name=n, files=(tmp_path / f"{n}.sv",), count=1) for n in texts]
+        found = count(modules, "xcup")["chooser"]
+        assert found.basis == "yosys" and found.resources.ff == 8
+
     def test_where_abc9_fails_abc_maps(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
