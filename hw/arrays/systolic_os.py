@@ -4,6 +4,8 @@ from typing import Any
 
 from hw.arith.digits import digit_count
 from hw.arrays.engine import Engine, Resources, accumulator_bits, skew
+from hw.dsp.packed_dot import PackedDot
+from hw.dsp.packing import best
 from hw.unit import Unit
 
 __all__ = ["MatrixArray", "SystolicOsArray"]
@@ -17,6 +19,12 @@ class SystolicOsArray(Engine):
     column carries them out as they finish; the next tile already accumulates behind them, without a
     second set of accumulators. Columns are aligned again at the output, where whole token rows
     leave.
+
+    With ``dsp_packed`` neighbours that share an activation's register share slices: the products of two outputs (three
+    of narrow weights) in each (:class:`hw.dsp.packed_dot.PackedDot`). Chains of slices sum the R products of a PE, so
+    element r enters the array late, by its place in its chain; that costs shift registers at the edges only, because
+    operands hop as they came. A sum leaves its chain in every beat, so fields never overflow. Made of ``generic``
+    multipliers it is ``mac``.
 
     With ``opt1`` and ``opt2`` (HPCA 2025) a PE accumulates in carry-save form; the column carries the
     whole form out and one adder per column resolves it. Activations are recoded before they enter;
@@ -35,7 +43,8 @@ class SystolicOsArray(Engine):
         :class:`hw.arrays.tree.TreeArray`); by default one for the products and one for every two
         levels of adders.
     hop : int
-        PEs of a row that share an activation's register, by default 1: a larger number shortens the skew.
+        PEs of a row that share an activation's register, by default 1, with ``dsp_packed`` as many as share a slice, of
+        which it is a multiple (or the whole row): a larger number shortens the skew.
     merge : int
         Results that a level of the OR tree merges.
     cut : int
@@ -45,13 +54,20 @@ class SystolicOsArray(Engine):
     """
 
     array = "systolic_os"
-    pes = ("mac", "opt1", "opt2")
+    pes = ("mac", "dsp_packed", "opt1", "opt2")
     template = "arrays/systolic_os.sv.j2"
 
     def __init__(
         self, *, tokens: int, reduce: int, outputs: int, pe: str = "mac", stages: int | None = None,
-        hop: int = 1, merge: int = 16, cut: int = 3, **common: Any,
+        hop: int | None = None, merge: int = 16, cut: int = 3, **common: Any,
     ) -> None:  # fmt: skip
+        slices = None
+        if pe == "dsp_packed" and common.get("dsp") != "generic":
+            packing = best(common.get("w_bits", 8), common.get("x_bits", 8), 1)
+            slices = PackedDot(elements=max(1, reduce), packing=packing)
+            stages = slices.latency
+        together = slices.packing.wide.count if slices else 1
+        hop = together if hop is None else hop
         if stages is None:
             stages = 1 + ((reduce - 1).bit_length() + 1) // 2
         if stages < 1:
@@ -62,19 +78,24 @@ class SystolicOsArray(Engine):
             raise ValueError(f"merge must be at least 2, not {merge!r}")
         if cut < 0:
             raise ValueError(f"cut must be 0 or more, not {cut!r}")
+        if hop % together and hop < outputs:
+            raise ValueError(
+                f"hop must be a multiple of the {together} outputs that share a slice, not {hop!r}"
+            )
         self.hop, self.merge = min(hop, outputs), merge
         self.levels: list[int] = []
         left = tokens
         while left > 1:
             left = -(-left // merge)
             self.levels.append(left)
-        key: dict[str, int | str] = {"s": stages} if pe == "mac" else {"c": cut}
+        plain = pe in ("mac", "dsp_packed")
+        key: dict[str, int | str] = {"s": stages} if plain else {"c": cut}
         key["m"] = merge
         if self.hop > 1:
             key["h"] = self.hop
         super().__init__(tokens=tokens, reduce=reduce, outputs=outputs, pe=pe, key=key, **common)
-        self._parts = None
-        if pe != "mac":
+        self._parts, self._packed = None, slices
+        if not plain:
             self._parts = self.carry_save(reduce, cut=cut, encoders=reduce)
             stages = self._parts.element.latency
         self.stages = stages
@@ -89,7 +110,21 @@ class SystolicOsArray(Engine):
         resolve = self._parts.resolve.latency if self._parts else 0
         return self.phases + self.stages + len(self.levels) + 2 + resolve
 
+    @property
+    def _pairs(self) -> int:
+        """Sets of neighbours in a row that share slices."""
+        assert self._packed is not None
+        return -(-self.outputs // self._packed.packing.wide.count)
+
+    @property
+    def grain(self) -> tuple[int, int] | None:
+        if self._packed:  # operands and sums are outside of the parts
+            return 1, self._packed.packing.wide.count
+        return super().grain
+
     def parts(self) -> list[Unit]:
+        if self._packed:
+            return [self._packed] * (self.tokens * self._pairs)
         if self._parts is None:
             return []
         encoders = [self._parts.encoder] * self.tokens if self._parts.encoder else []
@@ -115,8 +150,15 @@ class SystolicOsArray(Engine):
         waiting = skew(self.tokens, self.reduce * self.x_bits)
         waiting += self.hop * skew(self.phases, self.reduce * self.w_bits + self.acc_bits)
         collected = (sum(self.levels) + 1) * self.outputs * word
+        dsp = 0 if parts else self.macs
+        if slices := self._packed:
+            groups = self.tokens * self._pairs
+            dsp = groups * self.reduce
+            adders, held = groups * slices.lut // pes, groups * slices.ff // pes
+            late = self.tokens * self.x_bits + self.outputs * self.w_bits
+            waiting += late * sum(1 + (delay - 1) // 32 for delay in slices.delays if delay)
         return Resources(
-            dsp=0 if parts else self.macs,
+            dsp=dsp,
             lut=pes * (adders + word + word // 2) + waiting + collected,
             ff=pes * (hops + held + word)
             + collected
@@ -137,7 +179,11 @@ class SystolicOsArray(Engine):
             "hop": self.hop,
             "phases": self.phases,
             "parts_of": self._parts,
+            "packed": self._packed,
+            "pairs": self._pairs if self._packed else 0,
         }
+        if self.pe == "dsp_packed":
+            found["pe"] = "mac"  # the plain body is that of multipliers
         return found if self._parts else found | self.dot_context(self.reduce)
 
 

@@ -132,6 +132,11 @@ class PackedDot(TemplateUnit):
         return [r // chains + self.taps - self.lengths[r % chains] for r in range(self.elements)]
 
     @property
+    def whole(self) -> int:
+        """Chains with all taps; of element r it is number ``r % chains``."""
+        return sum(length == self.taps for length in self.lengths)
+
+    @property
     def lut(self) -> int:
         """Adders of the tree, and what a third number of the wide operand borrows."""
         borrow = (
@@ -180,7 +185,7 @@ class PackedDot(TemplateUnit):
             "adjusted": self.adjusted,
             "segments": self.segments,
             "part": self.taps // max(1, self.segments),
-            "whole": sum(length == self.taps for length in self.lengths),
+            "whole": self.whole,
             "field": packing.field,
             "step": packing.step,
             "wide": packing.wide.count,

@@ -54,16 +54,26 @@ SERIAL: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
     ((3, 5, 7), "opt3", {}),
     ((1, 4, 4), "opt3", {"encoding": "booth"}),
 ]
-# Of packed products: shape, its parameters. Chains of eight, sixteen and two taps; groups that do not divide.
-PACKED: list[tuple[tuple[int, int, int], dict[str, Any]]] = [
-    *((shape, {}) for shape in [*SHAPES, (1, 17, 3), (2, 64, 4)]),
-    ((2, 8, 8), {"dsp": "generic"}),
-    ((1, 20, 4), {"w_bits": 4}),
-    ((2, 20, 4), {"x_bits": 4, "w_bits": 4}),
-    ((3, 33, 3), {"x_bits": 4, "w_bits": 4}),
-    ((1, 17, 5), {"x_bits": 4, "w_bits": 4}),
-    ((2, 5, 4), {"w_bits": 3}),
-    ((2, 9, 7), {"x_bits": 8, "w_bits": 2}),
+# Of packed products: array, shape, its parameters. Chains of eight, sixteen and two taps; groups that do not divide.
+PACKED: list[tuple[str, tuple[int, int, int], dict[str, Any]]] = [
+    *(("tree", shape, {}) for shape in [*SHAPES, (1, 17, 3), (2, 64, 4)]),
+    ("tree", (2, 8, 8), {"dsp": "generic"}),
+    ("tree", (1, 20, 4), {"w_bits": 4}),
+    ("tree", (2, 20, 4), {"x_bits": 4, "w_bits": 4}),
+    ("tree", (3, 33, 3), {"x_bits": 4, "w_bits": 4}),
+    ("tree", (1, 17, 5), {"x_bits": 4, "w_bits": 4}),
+    ("tree", (2, 5, 4), {"w_bits": 3}),
+    ("tree", (2, 9, 7), {"x_bits": 8, "w_bits": 2}),
+    # PEs that share a slice, of one product and of several chains; rows of outputs with a rest.
+    ("systolic_os", (1, 1, 1), {}),
+    ("systolic_os", (4, 1, 6), {}),
+    ("systolic_os", (3, 5, 7), {}),
+    ("systolic_os", (5, 17, 3), {"hop": 4}),
+    ("systolic_os", (2, 4, 8), {"hop": 4, "w_bits": 4, "merge": 2}),
+    ("systolic_os", (2, 4, 4), {"dsp": "generic"}),
+    ("matrix", (4, 1, 6), {}),
+    ("matrix", (3, 20, 5), {"x_bits": 4, "w_bits": 4}),
+    ("matrix", (2, 8, 8), {}),
 ]
 # Of sparse chains: shape, sparsity, parameters. One long chain and several; groups that do not divide.
 CHAIN: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
@@ -125,8 +135,8 @@ def serial_devices() -> dict[str, Engine]:
 def packed_devices() -> dict[str, Engine]:
     """The table of packed products."""
     found = {}
-    for shape, own in PACKED:
-        found |= _device("tree", "dsp_packed", shape, own)
+    for array, shape, own in PACKED:
+        found |= _device(array, "dsp_packed", shape, own)
     return found
 
 

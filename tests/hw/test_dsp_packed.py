@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,12 +72,26 @@ class TestSynthesis:
         if len(chains) == 1:
             assert mapped.resources.lut == 0 and mapped.resources.ff == 0
 
-    def test_an_array_takes_what_it_estimates(self) -> None:
-        engine = make_engine("tree", "dsp_packed", tokens=2, reduce=16, outputs=8, acc_bits=28)
+    @pytest.mark.parametrize("array", ["tree", pytest.param("systolic_os", marks=pytest.mark.slow)])
+    def test_an_array_takes_what_it_estimates(self, array: str) -> None:
+        engine = make_engine(array, "dsp_packed", tokens=2, reduce=16, outputs=8, acc_bits=28)
         mapped, estimate = map_unit(engine), engine.resources()
         assert mapped.resources.dsp == estimate.dsp == 2 * 16 * 8 // 2
         assert 0.6 < mapped.resources.lut / estimate.lut < 1.2
         assert 0.8 < mapped.resources.ff / estimate.ff < 1.2
+
+    def test_neighbours_that_share_slices_share_an_activation(self) -> None:
+        shape: dict[str, Any] = {"tokens": 2, "reduce": 4, "outputs": 8}
+        with pytest.raises(
+            ValueError, match="hop must be a multiple of the 2 outputs that share a slice, not 3"
+        ):
+            make_engine("systolic_os", "dsp_packed", **shape, hop=3)
+        assert make_engine("systolic_os", "dsp_packed", **shape).resources().dsp == 2 * 4 * 8 // 2
+        assert (
+            make_engine("systolic_os", "dsp_packed", **shape, w_bits=3).resources().dsp == 2 * 4 * 3
+        )
+        odd = make_engine("matrix", "dsp_packed", tokens=2, reduce=4, outputs=7)
+        assert odd.resources().dsp == 2 * 4 * 4
 
     def test_dot_refuses(self) -> None:
         with pytest.raises(ValueError, match="elements must be at least 1, not 0"):
