@@ -39,7 +39,10 @@ ALL = [
 
 SPARSE = [
     pytest.param(
-        "2:4", Compression(WeightFormat(4, 32, 2, 4, 2), tensors={"lm_head": INT8}), id="2:4"
+        "2:4",
+        Compression(WeightFormat(4, 32, 2, 4, 2), tensors={"lm_head": INT8}),
+        id="2:4",
+        marks=pytest.mark.slow,
     ),
     *(
         pytest.param(f"{form.n}:{form.m}", Compression(form), id=str(form), marks=pytest.mark.slow)
@@ -66,6 +69,7 @@ SPANS = [
             },
         ),
         id="2:4",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         EngineSpec("chain", "dsp_packed", "1:4", 1, 32, 8),
@@ -77,9 +81,11 @@ SPANS = [
     ),
     pytest.param(
         EngineSpec("chain", "dsp_packed", "2:8", 2, 16, 8),
-        Compression(WeightFormat(4, 32, 2, 8, 2), tensors={"lm_head": INT8}),
+        Compression(
+            WeightFormat(4, 32, 2, 8, 2),
+            tensors={"lm_head": INT8, "h0.q": WeightFormat(8, n=2, m=8, share=2)},
+        ),
         id="2:8, two at once",
-        marks=pytest.mark.slow,
     ),
     pytest.param(
         EngineSpec("chain", "dsp_packed", "4:8", 2, 32, 16),
