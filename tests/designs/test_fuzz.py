@@ -18,7 +18,7 @@ from designs.graph import GraphCard
 from designs.target import TargetCard
 
 FUZZ = settings(
-    max_examples=100,
+    max_examples=50,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -137,7 +137,7 @@ def test_any_config(tmp_path: Path, family: str, changes: dict[str, object]) -> 
     read(tmp_path)
 
 
-@settings(FUZZ, max_examples=40)
+@settings(FUZZ, max_examples=20)
 @given(st.text(max_size=60) | json_values.map(json.dumps))
 @example("[" * 1100)
 @example("a: &a [1]\nb: &b [*a, *a]\nc: [*b, *b]")

@@ -59,7 +59,7 @@ class TestKilled:
             (False, "behind"),
         ],
     )
-    @pytest.mark.parametrize("before", [True, False])
+    @pytest.mark.parametrize("before", [True, pytest.param(False, marks=pytest.mark.slow)])
     def test_a_folder(self, tmp_path: Path, exchange: bool, moment: str, before: bool) -> None:
         out = tmp_path / "out[1]"
         if before:
