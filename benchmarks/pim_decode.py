@@ -64,11 +64,15 @@ class Side:
         return Side(card, board, planned, machine, schedule)
 
 
-def predicted(side: Side, context: int) -> tuple[int, int]:
-    """Cycles of a token that sees so many, and those of its attention."""
-    run = play(side.schedule, side.machine, prompt=1, generate=2, position=context - 2)
-    phases = {name: count.cycles for name, _, _, count in run.passes[-1].phases}
-    return run.passes[-1].cycles, phases["attention"]
+def predicted(side: Side, context: int, tokens: int = 0) -> tuple[int, int]:
+    """Cycles of a token that sees so many, and those of its attention; of a run of so many tokens, if that is told."""
+    if tokens:
+        timed = play(side.schedule, side.machine, prompt=1, generate=tokens).passes[context - 1]
+    else:
+        run = play(side.schedule, side.machine, prompt=1, generate=2, position=context - 2)
+        timed = run.passes[-1]
+    phases = {name: count.cycles for name, _, _, count in timed.phases}
+    return timed.cycles, phases["attention"]
 
 
 def measured(side: Side, tokens: int, console: Console) -> list[int]:
@@ -101,7 +105,8 @@ def lines(tokens: int, rtl: bool, console: Console) -> Iterator[str]:
         f"one layer of width {card.width}, {card.heads} heads of {card.head_size}, on sim-small and tiny-pim "
         f"({c.engine_name}, {c.stripe_bytes} bytes a cycle; {sides[1].planned.limits[-1]})"
     )
-    yield from _table(sides, counted, [n for n in (2, 16, 64, 128, 256, 384, 512) if n <= tokens])
+    contexts = [n for n in (2, 16, 64, 128, 256, 384, 512) if n < tokens] + [tokens - 1]
+    yield from _table(sides, counted, contexts)
     medium = load_model_card("gpt2-medium")
     sides = [Side.of(medium, name) for name in ("u280", "u280-pim")]
     yield ""
@@ -117,7 +122,7 @@ def _table(sides: list[Side], counted: list[list[int]], contexts: list[int]) -> 
     for context in contexts:
         row, totals, attentions = f"{context:8,}", [], []
         for side, cycles in zip(sides, counted, strict=True):
-            total, attention = predicted(side, context)
+            total, attention = predicted(side, context, len(cycles) + 1 if cycles else 0)
             got = cycles[context - 2] if cycles else None
             totals.append(got or total)
             attentions.append(attention)
