@@ -78,7 +78,7 @@ class TestSynthesis:
         mapped, estimate = map_unit(engine), engine.resources()
         assert mapped.resources.dsp == estimate.dsp == 2 * 16 * 8 // 2
         assert 0.6 < mapped.resources.lut / estimate.lut < 1.2
-        assert 0.8 < mapped.resources.ff / estimate.ff < 1.2
+        assert 0.7 < mapped.resources.ff / estimate.ff < 1.2  # some tags become shift registers
 
     def test_neighbours_that_share_slices_share_an_activation(self) -> None:
         shape: dict[str, Any] = {"tokens": 2, "reduce": 4, "outputs": 8}
