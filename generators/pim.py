@@ -46,6 +46,7 @@ def pim_channels(card: ModelCard, target: TargetCard, lanes: int) -> tuple[PimCo
             head_size=card.head_size,
             context=card.context,
             layers=layers,
+            chunk=1,
         )
 
     try:

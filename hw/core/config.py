@@ -231,6 +231,7 @@ class CoreConfig:
             head_size=self.head_size,
             context=self.context,
             layers=self.layers,
+            chunk=self.chunk,
         )
 
     @property

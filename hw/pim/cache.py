@@ -8,6 +8,9 @@ __all__ = ["BURST_BYTES", "RESULTS", "CacheShape"]
 
 BURST_BYTES = BURST_BITS // 8
 
+MOST_ROWS = 256
+"""Rows of features that a station holds for the sake of prompts."""
+
 RESULTS = 32
 """Results of READRES that a station holds: those of a sequence while those of the one before leave."""
 
@@ -33,6 +36,7 @@ class CacheShape:
     channels : a power of two that divides ``kv_heads``.
     lanes : features of a row that the core writes or reads at once.
     kv_heads, shared, head_size, context, layers : of the network; ``shared`` query heads share a head.
+    chunk : tokens of a pass.
     """
 
     channel: PimConfig
@@ -43,6 +47,7 @@ class CacheShape:
     head_size: int
     context: int
     layers: int
+    chunk: int
 
     def __post_init__(self) -> None:
         c = self.channel
@@ -96,8 +101,15 @@ class CacheShape:
 
     @property
     def rows_depth(self) -> int:
-        """Rows of features that wait in a station: those of a pass of one token find room."""
-        return 1 << (max(4, 2 * self.heads_here * self.head_words) - 1).bit_length()
+        """Rows of features that wait in a station.
+
+        Those of a pass of one token find room, and of a prompt all rows of a head, up to a block RAM's depth: while one
+        channel writes them, the next heads' go to others.
+        """
+        rows = max(
+            4, 2 * self.heads_here * self.head_words, min(MOST_ROWS, self.chunk * self.head_words)
+        )
+        return 1 << (rows - 1).bit_length()
 
     @property
     def key_slots(self) -> int:
@@ -186,5 +198,5 @@ class CacheShape:
         return {
             "b": c.banks, "g": c.page_bytes, "q": c.lanes, "w": self.lanes, "h": self.heads_here,
             "s": self.shared, "d": self.head_size, "c": self.context, "l": self.layers,
-            "t": "_" + c.timing.name.replace("-", "_"),
+            "f": self.rows_depth, "t": "_" + c.timing.name.replace("-", "_"),
         }  # fmt: skip
