@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 from designs.graph import GraphCard, load_graph
 from designs.progress import SilentProgress
 from designs.quantised_kernel import load_kernel
-from generators.kernel import schedule
+from generators.kernel import KernelPlan, instance_of, schedule
 from generators.kernel_build import build_kernel
 from hwgen import cli
 from hwgen.kernels import integer_inputs, quantised
-from schedules.optimal.solve import Effort
+from schedules.optimal.check import check_plan
+from schedules.optimal.solve import Effort, solve
 from sim import verilator
 from sim.kernel_run import KernelResult, run_kernel
 from tests.accelerator.random_kernels import random_kernel
@@ -107,6 +109,65 @@ def test_attention_with_a_gate(tmp_path: Path) -> None:
     )  # fmt: skip
     ours = [line for line in strict.stderr.splitlines() if line.startswith("%") and ".sv:" in line]
     assert not [line for line in ours if "hwgen_top" not in line]
+
+
+@pytest.mark.slow
+def test_results_that_are_read_and_stored(tmp_path: Path) -> None:
+    """Stores wait for a narrow port while the same rows go to X and W words; words come in many pieces."""
+    machine = SMALL["machine"] | {"bytes_per_cycle": 4}
+    outputs = ["q", "k", "context", "out"]
+    card = GraphCard.model_validate(SMALL | {"name": "s", "machine": machine, "outputs": outputs})
+    result = run(card, tmp_path / "k")
+    assert not result.mismatch and not result.errors and result.values == 13 * (24 + 24 + 22 + 22)
+
+
+BANDS = {
+    "inputs": {"x": [2, 13, 16]},
+    "tasks": {
+        "a": {"op": "conv", "inputs": ["x"], "kernel": [2, 3, 3], "padding": "same", "then": ["upsample2"]},
+        "b": {"op": "conv", "inputs": ["a"], "kernel": [3, 3, 3], "padding": "same", "then": ["maxpool2"]},
+        "c": {"op": "conv", "inputs": ["b"], "kernel": [2, 3, 2]},
+    },
+    "outputs": ["b", "c"],
+    "machine": {
+        "tokens": 4, "reduce": 9, "outputs": 4, "grow": "tokens", "spad_bytes": 1 << 20, "bytes_per_cycle": 32,
+    },
+}  # fmt: skip
+
+
+def shared_by_all(card: GraphCard) -> KernelPlan:
+    """A plan by hand: both cores work on every task."""
+    instance = instance_of(card, (2, 2))
+    both = [
+        replace(task, modes=tuple(m for m in task.modes if m.units[0] != "c0" or len(m.units) == 2))
+        for task in instance.tasks
+    ]
+    both = [replace(t, modes=tuple(m for m in t.modes if m.units != ("c1",))) for t in both]
+    plan = solve(replace(instance, tasks=tuple(both)), Effort(5))
+    check_plan(instance, plan)
+    return KernelPlan(card.name, (2, 2), False, plan)
+
+
+@pytest.mark.slow
+def test_links_that_wait(tmp_path: Path) -> None:
+    """Own rows and those of two other cores want the write port at once; links are full. Cycles are not predicted."""
+    result = run(load_graph("cnn-4l"), tmp_path / "k", "equal-cores")
+    assert not result.mismatch and not result.errors
+    assert max(most for most, _ in result.links.values()) == 16
+
+
+@pytest.mark.slow
+def test_bands_of_images(tmp_path: Path) -> None:
+    """Rows of one core come to another while that writes its own; halos, upsampled and pooled bands."""
+    card = GraphCard.model_validate(BANDS | {"name": "bands"})
+    kernel = quantised(card, 0)
+    build_kernel(kernel, shared_by_all(card), tmp_path / "k", SilentProgress())
+    for seed, stalls in ((0, 0), (1, 40)):
+        inputs = integer_inputs(kernel, seed)
+        result = run_kernel(tmp_path / "k", inputs, stall_percent=stalls, seed=1)
+        assert not result.mismatch and not result.errors
+        assert {(p.core, p.name) for p in result.phases} == {(k, t) for k in (0, 1) for t in "abc"}
+        assert all(0 < most <= depth for most, depth in result.links.values()) and result.links
 
 
 @pytest.mark.slow
