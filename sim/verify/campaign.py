@@ -52,6 +52,9 @@ COMPARED = 60
 """Survivors that are compared with the design in a round; the others wait for the next."""
 
 
+SIFTINGS = 2
+"""How often, in a round, what seemed to follow from other properties is looked at."""
+
 WRONG_FOR_RIGHT = 3
 """Mined properties of a signal are believed while so many stand for each one that was falsified."""
 
@@ -393,6 +396,24 @@ class Campaign:
     def _judge(
         self, fresh: Sequence[Property], environment: Sequence[Property], trace: Trace
     ) -> None:
+        waiting = list(fresh)
+        for attempt in range(SIFTINGS):
+            chosen, needless = self._sifted(waiting)
+            ruled = self._ruled(chosen, environment, trace)
+            for judgement in ruled:
+                self.judgements[f"{judgement.kind} {judgement.text}"] = judgement
+            stand = all(j.earns for j in ruled if j.source == "offline")
+            if stand or not needless or attempt == SIFTINGS - 1:
+                self.needless |= needless
+                return
+            # What follows from a falsehood may say something after all.
+            waiting = list(needless.values())
+
+    def _sifted(self, fresh: Sequence[Property]) -> tuple[list[Property], dict[str, Property]]:
+        """What is judged, and of what was mined that which follows from it or from what stands already.
+
+        What somebody asked for is judged in any case.
+        """
         good = [j.item for j in self.judgements.values() if j.earns and j.item]
         given = [p for p in fresh if p.source != "offline"]
         mined = [p for p in fresh if p.source == "offline"]
@@ -400,25 +421,27 @@ class Campaign:
         verdicts = (
             redundant(ordered, self.folder / "redundant", self.settings.effort) if mined else []
         )
-        # What somebody asked for is judged in any case; of what is mined, only what adds something.
-        for item, no in zip(ordered[len(good) :], verdicts[len(good) :], strict=bool(mined)):
-            if no and item.source == "offline":
-                self.needless[f"{item.kind} {item.text}"] = item
-        chosen = [p for p in [*given, *mined] if f"{p.kind} {p.text}" not in self.needless]
+        needless = {
+            f"{item.kind} {item.text}": item
+            for item, no in zip(ordered[len(good) :], verdicts[len(good) :], strict=bool(mined))
+            if no and item.source == "offline"
+        }
+        return [p for p in [*given, *mined] if f"{p.kind} {p.text}" not in needless], needless
+
+    def _ruled(
+        self, chosen: Sequence[Property], environment: Sequence[Property], trace: Trace
+    ) -> list[Judgement]:
         left = self.settings.seconds - (time.monotonic() - self.started)
+        properties, folder = [*environment, *chosen], self.folder / "proofs"
+        seed, effort = self.settings.seed, self.settings.effort
         try:
             ruled = rule(
-                self.subject, [*environment, *chosen], trace, self.folder / "proofs",
-                self.settings.effort, seed=self.settings.seed, proofs=left > 0,
-            )  # fmt: skip
+                self.subject, properties, trace, folder, effort, seed=seed, proofs=left > 0
+            )
         except ToolError as error:
             self._note(f"no proofs: {error}")
-            ruled = rule(
-                self.subject, [*environment, *chosen], trace, self.folder / "proofs",
-                self.settings.effort, seed=self.settings.seed, proofs=False,
-            )  # fmt: skip
-        for judgement in ruled[len(environment) :]:
-            self.judgements[f"{judgement.kind} {judgement.text}"] = judgement
+            ruled = rule(self.subject, properties, trace, folder, effort, seed=seed, proofs=False)
+        return ruled[len(environment) :]
 
     def _mutate(
         self, mutants: Sequence[Mutant], mutated: Path, environment: Sequence[Property]

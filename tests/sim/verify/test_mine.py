@@ -1,5 +1,7 @@
 """The offline proposer: what it finds, and how many mutants its properties kill alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from designs.progress import SilentProgress
@@ -10,7 +12,7 @@ from sim.verify.judge import Judgement, Proposal, Status, admit, rule
 from sim.verify.mine import MineLimits, mine
 from sim.verify.mutants import choose_mutants, write_mutants
 from sim.verify.properties import Property, parse_property
-from sim.verify.simulate import build_simulator
+from sim.verify.simulate import build_simulator, record
 from sim.verify.stimulus import draw_stimulus, find_decoded
 from sim.verify.subject import elaborate
 
@@ -130,3 +132,20 @@ def test_no_more_of_what_was_mostly_wrong(fifo, tmp_path):
     ]
     kept = [p.property for p in campaign._believable(mined)]
     assert kept == ["push |=> wp == past(wp) + 1", "pop |-> out_valid"]
+
+
+def test_what_follows_from_a_falsehood_is_looked_at(fifo, tmp_path):
+    """In a trace in which nothing enters, the level is 0; that it is at most 4 follows, and is not lost."""
+    idle = replace(fifo.stimulus, words=fifo.stimulus.words[:60].copy())
+    idle.words[:, idle.names.index("in_valid")] = 0
+    simulator = build_simulator(fifo.subject, tmp_path / "s", watch=list(fifo.subject.signals))
+    trace = record(simulator, idle, fifo.streams)
+    campaign = Campaign(fifo.subject, Settings(), tmp_path, SilentProgress(), [], [], None, False)
+    fresh = [
+        Property(text, parse_property(text, fifo.subject.widths), source="offline")
+        for text in ("level <= 0", "level <= 4")
+    ]
+    campaign._judge(fresh, [], trace)
+    found = {j.name: j.status for j in campaign.judgements.values()}
+    assert found == {"level <= 0": "falsified", "level <= 4": "proven"}
+    assert not campaign.needless
