@@ -30,7 +30,7 @@ def run(tmp_path_factory) -> tuple[int, Path]:
     (folder / "fifo.v").write_text(FIFO)
     (folder / "spec.txt").write_text(SPEC)
     arguments = ["verify", str(folder / "fifo.v"), "--spec", str(folder / "spec.txt"), "-o", str(folder / "r"),
-                 "--mutants", "60", "--cycles", "600", "--effort", "3", "--depth", "14", "--rounds", "1"]  # fmt: skip
+                 "--mutants", "60", "--cycles", "600", "--effort", "12", "--depth", "14", "--rounds", "1"]  # fmt: skip
     return cli.run(arguments), folder / "r"
 
 
