@@ -59,6 +59,4 @@ def test_commands(tmp_path: Path) -> None:
         shown[line] = run(["-m", "hwgen", *rest], tmp_path)
     texts = [out for line, out in shown.items() if line.startswith("hwgen sim")]
     assert len(texts) == 2 and all("identical" in out for out in texts)
-    tokens = [re.findall(r"^tokens.*$|^\d+(?:, ?\d+)+$", out, re.M) for out in texts]
-    assert tokens[0] == tokens[1]
     assert (tmp_path / "build" / "vivado").is_dir()
