@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Area efficiency of elements and arrays of HPCA'25 in standard cells: ours, the authors' RTL, the published ratios.
 
 ``python -m benchmarks.array_area --liberty FILE [--only elements|widths|alone|arrays]``. Both sides of a ratio are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Energy of a product in arrays of MACs and of carry-save elements: an estimate from toggles of mapped netlists.
 
 ``python -m benchmarks.array_energy --liberty FILE [ARRAY ...]``. Netlists are those of ``benchmarks.array_area`` at the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory that a build takes of a checkpoint as large as a real one: are weights ever held whole?
 
 ``python -m benchmarks.build_memory [MODEL] [--layers N] [--target T] [-- OPTIONS OF hwgen build]``

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Units in standard cells, for the benchmarks: whole ones, and elements alone between registers."""
 
 import tempfile

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each way to store weights costs: perplexity and bytes, beside float and int8, on a shipped model.
 
 ``python -m benchmarks.compression [MODEL] [--tokens N] [--budget BITS ...]``

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One whole token of GPT-2 medium through the RTL: all layers and the head, bit-exact, with its wall time.
 
 ``python -m benchmarks.decode_token [MODEL] [--target T] [--past P] [--probes]``

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Digit-serial elements (OPT3, OPT4C, OPT4E): cycles that an operand really takes, area and period in standard cells.
 
 Cycles hold all that a lane waits for: other lanes, other rows, beats with fewer than two digits. An element is

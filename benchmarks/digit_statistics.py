@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Non-zero digits of normal and uniform operands beside the published figures; exit code 1 if they differ.
 
 ``python -m benchmarks.digit_statistics [--rows T] [--reduce R] [--numbers N]``

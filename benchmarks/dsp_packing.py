@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packed products: limits of the fields, exactness on both sides of them, products of a slice and cycle in RTL.
 
 ``python -m benchmarks.dsp_packing [--no-rtl]``

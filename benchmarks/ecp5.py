@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clock against area of each family of engines on an ECP5, placed and routed.
 
 ``python -m benchmarks.ecp5 [--seeds N] [--clock MHZ] [--only dense|bit-weight|sparse]``. Every engine makes sixteen

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs an engine alone as compiled RTL: a C++ main streams tiles into it and compares what leaves."""
 
 import resource

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast Verilator simulates an engine, and that every accumulator is right meanwhile.
 
 ``python -m benchmarks.engine_speed [ENGINE ...] [--cycles N]``, e.g. ``tree:mac:1x64x64``. The

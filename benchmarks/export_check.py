@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is an exported project complete? Every file, port, register, argument and instance that it names must exist.
 
     python -m benchmarks.export_check                    gpt2-medium for u280, as Vitis and Vivado projects

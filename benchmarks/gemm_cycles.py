@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cycles of whole products ``[m, k] @ [k, n]`` on every array, in RTL, beside the array's own formula and SCALE-Sim's.
 
 ``python -m benchmarks.gemm_cycles [--pe mac|opt1|opt2]``. Every array has 256 multipliers. The RTL streams all tiles

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A layer of GPT-2 medium on as many multipliers and memory ports as InTAR's design for the VPK180 has.
 
 ``python -m benchmarks.gpt2_layer [--rtl N ...]``. 16,384 multipliers as one core (theirs: 8 cores of 2,048), two ports

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The five kernels of InTAR as HLS C++, C-simulated whole and compared with the golden model; or others.
 
 ``python -m benchmarks.hls [KERNEL ...] [--style vitis|tapa] [--policy P]``. A layer of GPT-2 medium: ``python -m

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The five kernels of InTAR (FCCM 2025) on equal lanes and memory words: our policies, the published cycles, the floor.
 
 ``python -m benchmarks.kernels [KERNEL ...] [--rtl [POLICY]]``. Ours are predictions of ``hwgen schedule``, with the

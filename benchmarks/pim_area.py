@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Area of what PIM adds to a bank: multipliers and a second row buffer, in standard cells, beside the array.
 
 ``python -m benchmarks.pim_area --liberty FILE [--feature NM] [--logic FACTOR]``

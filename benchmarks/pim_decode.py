@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cycles of a decoded token with keys and values in PIM channels and in the external memory, at growing context.
 
 ``python -m benchmarks.pim_decode [--context C] [--no-rtl] [--output FILE]``

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decoding on NPUs with memory that computes, beside the published ratios of NeuPIMs (ASPLOS 2024).
 
 ``python -m benchmarks.pim_system [--only anchors|ratios|ablation|sensitivity|use] [--draws N] [--plot FOLDER]``

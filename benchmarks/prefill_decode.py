@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How close a prompt and a generated token come to the ideal, and what a systolic array would take.
 
 ``python -m benchmarks.prefill_decode [MODEL] [--target T] [--engine E] [--tokens N] [--no-rtl]``

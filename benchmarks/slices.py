@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What synthesis makes of units that instantiate DSP48E2 slices: cells, and how the slices are chained."""
 
 import json

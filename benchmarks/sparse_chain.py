@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sparse chains: products of a slice and cycle, utilisation with fill and drain, LUTs of a slice.
 
 ``python -m benchmarks.sparse_chain [N:M ...] [--k K] [--taps N] [--no-synth]``

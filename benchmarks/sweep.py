@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast a sweep predicts designs, and what a second worker brings to those that are synthesised.
 
 ``python -m benchmarks.sweep [--points 200] [--model gpt2-medium] [--synth 2]``: seconds for that many designs on all

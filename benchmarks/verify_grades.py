@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`hwgen verify`, offline, on hwgen's own components: the grade of each, and what it is made of.
 
 Small instances of what every build is made of, each against its golden model.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`hwgen verify`, offline, on modules that nobody here wrote: what the mined properties are worth.
 
 For each module: properties that say something and are proven or hold to the depth stated, the share of the

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be asked for: models, targets, checkpoints, texts; no hardware."""

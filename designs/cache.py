@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where what was computed once is kept for later runs."""
 
 from __future__ import annotations

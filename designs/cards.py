@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model cards: the sizes of a network, by name (designs/models/*.yaml)."""
 
 from __future__ import annotations

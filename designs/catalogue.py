@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Catalogues: folders of YAML cards below designs/, one card per file, found by name."""
 
 from __future__ import annotations

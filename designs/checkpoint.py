@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints: a Hugging Face folder (config.json and safetensors), read lazily from a map.
 
 The format of a safetensors file: 8 bytes of length, that many bytes of JSON header (name -> dtype,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Task-graph cards: a kernel of several tasks and the machine that it is scheduled for (designs/graphs/*.yaml)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Machines for kernels that bring none, such as ONNX models: from a target, from options, or both."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How tensors of a kernel lie in memory: in the words that a core loads and stores, in the order of their use.
 
 A **word** is so many elements that go to a scratchpad at once. A word of memory (``port_bytes``) holds as many whole

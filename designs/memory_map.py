@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where everything lies in the memory of a design, and how to read and write single things there.
 
 The memory is one striped space (``docs/architecture.md``, section 2): stripe ``s`` is bytes

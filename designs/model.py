@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Model: a network as tasks and the tensors between them, with symbolic sequence length."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX files: what is read of one before anybody asks what its nodes mean."""
 
 from __future__ import annotations

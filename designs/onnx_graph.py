@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From an ONNX model to a task-graph card and its float weights.
 
 Images lose their batch dimension, which must be 1; matrices keep two dimensions. What stands alone in ONNX happens here

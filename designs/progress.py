@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long work tells whoever asked for it how far it has come.
 
 The wings report to a `Progress`; only ``hwgen.console`` draws one. Work that nobody watches gets a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The quantised model: every integer that a design computes with, as one value.
 
 `QuantModel` is what quantisation makes, the golden model runs, and the memory image holds. The

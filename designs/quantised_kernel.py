@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A task-graph kernel in integers: what the golden model, RTL and HLS of it all compute."""
 
 from __future__ import annotations

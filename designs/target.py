@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Targets: what a part and its board offer to a design, as frozen and validated cards.
 
 The cards are the YAML files in designs/targets/. Where a figure comes from stands beside it there.

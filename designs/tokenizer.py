@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text to token ids and back: by a Hugging Face tokenizer, or one token per ASCII character."""
 
 from __future__ import annotations

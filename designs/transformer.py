@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A decoder as a Model: every task of every layer, and where its weights are in a checkpoint.
 
 One description serves GPT-2, OPT and LLaMA: which norm, which positions, which feed-forward part

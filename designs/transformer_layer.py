@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A layer of a GPT-2 as a kernel: tasks for each head, and float weights for its parameters.
 
 Scales and shifts of the norms go into the products after them, and the heads' shares of the output projection are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How weights are stored: their bits, the inputs that share a factor, and which of them are left out.
 
 Whatever the format, a weight that the engine multiplies with is an int8 integer, and the format says

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Area and period of a design in standard cells, mapped in many ways, of which the best count."""
 
 from __future__ import annotations

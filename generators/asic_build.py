@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a build takes in standard cells: each unique module alone, times its instances.
 
 Modules are mapped with their children as black boxes, and memories cut out, so the figures add up

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a design becomes cells of a library: yosys passes, ABC scripts, and adders to choose from.
 
 No single script is best for every design: one is fast and large, another small and slow, and which

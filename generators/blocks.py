@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a module is made of: its parts, and how many bits of data go from each to each other.
 
 Read from the netlist that yosys has before it writes Verilog, so a diagram of it shows what is there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boolean functions as liberty files write them, computed bit by bit on whole words."""
 
 from __future__ import annotations

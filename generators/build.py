@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The story of a build: each step takes a value and gives the next one; only this file writes to disk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drawings for the report: numbers in, SVG out. Colours are CSS classes of the page around them."""
 
 from __future__ import annotations

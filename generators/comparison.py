@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two builds side by side: the figures of their reports that a choice between them rests on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From float weights to integers of a compressed format: what is left out, and how the rest is rounded.
 
 Three methods, by what they know of a layer's inputs X: ``magnitude`` nothing (the smallest weights go,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a plan to the files of a design: schedule, RTL, and the facts that others read."""
 
 import json

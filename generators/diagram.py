@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A block diagram of a module: its parts in columns, and the data between them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many digits the operands of a model have, and what that makes of the cycles of digit-serial PEs.
 
 A digit-serial PE (``opt3``, ``opt4c``, ``opt4e``; Wu et al., HPCA 2025) adds one non-zero digit of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Energy of a mapped netlist, from the toggles of its nets while it computes.
 
 An estimate for ratios between designs of the same library: nothing is placed, so wires weigh nothing;

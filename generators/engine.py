@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An engine alone: its RTL, and what one must know to use it, without a model around it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which block goes on which die of a part that has several: few bits between dies, nothing too full.
 
 A hint: nothing is placed. Blocks are those of the report, links those of the RTL. The engine can be cut between its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A mapped netlist at work: cycle by cycle, many independent streams of inputs at once, without delays.
 
 A net is a row of words, a stream a bit in them. Gates of one function and depth are computed together.

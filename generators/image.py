@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory image: where everything lies, and the integers of a model as bytes there.
 
 The formats are sections 2 and 3 of ``docs/architecture.md``, and for compressed weights

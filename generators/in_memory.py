@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Modules of a build that are no part of the chip: the banks of PIM channels and what watches over them."""
 
 __all__ = ["in_memory"]

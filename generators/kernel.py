@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a task-graph card to what is scheduled: cores with a share of the lanes each, and the modes of every task.
 
 Durations come from the engines themselves (:meth:`hw.arrays.Engine.interval` and ``latency``), never from a table.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A task-graph kernel becomes a folder: RTL, program, memory image, what the simulator must know."""
 
 from __future__ import annotations

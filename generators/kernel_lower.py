@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From an integer kernel and its plan to what cores play: phases, scratchpads, links, and the order of what is loaded.
 
 A task that cores share is cut into parts: tiles of columns of a matrix, bands of rows of an image. Every core keeps a

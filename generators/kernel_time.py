@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cycles of programs on their cores, before they run: when tiles and rows pass the registers.
 
 The times follow the RTL: a beat is accepted :data:`DEEP` cycles after the sequencer issued it; a tile's rows leave the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The authors' own schedule of a GPT-2 layer (InTAR, FCCM 2025), with the cadences of their RTL: the baseline."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A prompt through a layer of a GPT-2 on a grid of cores: two columns, a row for every die (InTAR's template).
 
 Every die does the same on its heads and its slice of the hidden layer, so a column is one unit of what is scheduled.

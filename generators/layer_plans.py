@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plans of a GPT-2 layer on a grid of cores: the best one, the sequential one, the authors' own."""
 
 from __future__ import annotations

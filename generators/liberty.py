@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A standard-cell library as its liberty file describes it: areas, pins, energies, flip-flops."""
 
 from __future__ import annotations

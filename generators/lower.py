@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a model to the scheduler's problem, and from a schedule to the hardware's program."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The numbers of a machine, read off the hardware's components: no latency is written twice."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The manifest: what a folder was built from, by which version; how an unchanged build is recognised.
 
 Only the standard library is imported here, so that finding a build unchanged costs next to nothing.

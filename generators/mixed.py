@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixed precision: which matrices get better formats, under a budget of bytes.
 
 A stream of one format carries matrices of better ones as several terms (``docs/weight_format.md``,

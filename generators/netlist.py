@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A design mapped to standard cells: which cells there are, and what connects them."""
 
 from __future__ import annotations

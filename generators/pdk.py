@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The liberty files of installed process design kits, where the installer ``ciel`` puts them."""
 
 from __future__ import annotations

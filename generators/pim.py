@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The PIM channels that a model's keys and values get on a target."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Places and routes a design on an ECP5: yosys, nextpnr, ecppack; utilisation and clock are measured there."""
 
 from __future__ import annotations

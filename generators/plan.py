@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plan: which engine shape and buffer sizes a model gets on a target, and what limited them."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From float weights and calibration to the integers of a design.
 
 The arithmetic that these integers feed is ``sim/golden/ops.py``; the factors are those of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Task-graph kernels: float weights and observed ranges to integers, and seeded random kernels and inputs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a build: ``report.json`` for programs, ``report.html`` for people.
 
 ``docs/report.md`` describes every key. All cycles come from the cycle model (``schedules.cycles``);

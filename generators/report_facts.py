@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a report says: the keys of ``report.json`` as values; ``docs/report.md`` describes each."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``report.html``: a report as one page that needs nothing else, made from ``report.json`` alone."""
 
 from __future__ import annotations

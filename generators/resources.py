@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a design will take of its target, estimated block by block before anything is synthesised.
 
 Memories follow the shapes of the target's blocks (UG573: block RAM, URAM; UG574: distributed

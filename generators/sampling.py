@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a large array of multipliers takes, from small ones of the same make.
 
 yosys needs half a second for each multiplier of a flat array, so an array of thousands is not mapped

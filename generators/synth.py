@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts what a build takes on its target with yosys: each unique module once, times its count.
 
 The counts are of yosys, not of the vendor: on UltraScale+ it maps only the multiplier into a

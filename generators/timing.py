@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Periods of a mapped netlist: by OpenSTA, or from ABC's delay and the flip-flops of the library."""
 
 from __future__ import annotations

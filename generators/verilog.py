@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Emission: a tree of units becomes Verilog files, one module each, every unique one once."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bytes of a weight stream: writer and reader, as ``docs/weight_format.md`` says.
 
 A matrix becomes **terms**: int8 matrices that a beat of the stream can hold and that add up to it. One

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a checkpoint to the quantised weights of a build."""
 
 from collections.abc import Callable, Mapping, Sequence

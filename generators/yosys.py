@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs of yosys, each a process of its own: yosys prints as it likes and ends on its first error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Probes: what a simulation sees of the tensors that never leave the chip.
 
 A probe costs nothing outside a simulation: its body exists only where ``HWGEN_PROBE`` is defined.

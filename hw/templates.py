@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How files are made from templates: one way for SystemVerilog and C++ alike."""
 
 from pathlib import Path

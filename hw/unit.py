@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every piece of hardware is: a component that is emitted once and instantiated by name.
 
 Amaranth elaborates each instance of a submodule anew. A :class:`Unit` avoids that: its parent calls

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """hwgen: a generator of neural-network accelerators."""
 
 import sys

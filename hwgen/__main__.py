@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m hwgen`` is ``hwgen``."""
 
 from hwgen.cli import main

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``hwgen``: each subcommand parses, calls one function, and shows its result.
 
 Exit codes: 0, 1 (a check failed), 2 (asked wrongly), 3 (a tool is missing or failed), 130

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The only file that writes to the terminal: steps, progress, tables, generated text, errors.
 
 Results and steps go to standard output, errors and warnings to standard error. On a terminal the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which tools the machine has, in which version, and how to get the ones it lacks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be measured of a model without a build: joins checkpoint, quantisation and golden models.
 
 The wings do not know each other, so this stands where they meet.

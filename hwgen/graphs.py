@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels that a command names: a card by its name or file, an ONNX model, or a layer of a model."""
 
 from __future__ import annotations

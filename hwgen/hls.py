@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HLS designs of kernels where the wings meet: quantise, schedule, the golden results, and the files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The work of a sweep that can be done anywhere: plain values in, plain values out.
 
 A worker of a cluster needs hwgen and nothing of the master's disk, except a Hugging Face folder if the

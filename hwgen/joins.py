@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the wings meet: what a build needs from the simulation wing."""
 
 from generators.build import Joins

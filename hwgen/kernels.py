@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Task-graph kernels where the wings meet: from a card to integers, and how far these are from float64."""
 
 from __future__ import annotations

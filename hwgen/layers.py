@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Full-size layers on random weights: joins random models and images with the simulation runner."""
 
 from __future__ import annotations

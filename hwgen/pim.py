@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulations of builds with PIM channels: what the cycle model predicts of a run beside what the RTL counted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The story of a sweep: choose designs, let workers predict them, check the best ones, write what was found."""
 
 from __future__ import annotations

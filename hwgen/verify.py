@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``hwgen verify``: from what was asked for to a report."""
 
 from __future__ import annotations

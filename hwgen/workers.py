@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that do the work of a sweep: on this machine, or on a Dask cluster.
 
 Both do the jobs of `hwgen.jobs` in any order, do a job again whose worker was lost, and give up a job

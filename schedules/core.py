@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cycle model of a core: when everything happens that it does in a run, to the cycle.
 
 It plays the phases of a schedule as the hardware does (``docs/architecture.md``): the sequencer starts phases and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cycle model: what a schedule costs on a machine, and what it must cost at least.
 
 The prediction is a promise: the cycles that the RTL takes, see :mod:`schedules.core`.

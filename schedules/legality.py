@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a schedule can be played: an independent check that recomputes everything from the schedule alone.
 
 It is not the code of any scheduler, and it does not believe what a scheduler says about sizes or lifetimes.

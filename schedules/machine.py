@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The numbers of a machine that its schedules depend on."""
 
 from __future__ import annotations

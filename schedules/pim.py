@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cycle model of attention on PIM channels: writes, products and refreshes, as the controller plays them.
 
 Channels are alike, and those of a core do the same at the same time; only their writes differ. Nothing is stepped cycle

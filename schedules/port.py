@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cycle model of a memory port: prefetchers that share it, a memory with a latency and a bandwidth.
 
 Ports are alike and get the same requests, so one stands for all; only writes differ. Nothing is stepped cycle by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What has to be done: operations with sizes, the tensors between them, and what repeats.
 
 A problem says nothing about a machine. It is one value for all passes: sizes are in L and P

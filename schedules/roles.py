@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a phase is to a core: which loop it plays, and where its rows go."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cycle model of finished rows: from the engine through requantisation to where they go."""
 
 from __future__ import annotations

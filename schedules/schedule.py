@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schedule: when each task runs and on which unit, and where every tensor lives.
 
 A schedule is one value for all passes of a network: sizes are in L and P (:mod:`schedules.sizes`), and a section

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scheduler of one core: phases one after the other, each with the whole engine.
 
 Its rules: the engine never shares a phase, except that attention is a pipeline of scores, softmax and context

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sizes that depend on the pass: sums of whole numbers, L and P.
 
 L is the number of tokens of a pass and P the number of tokens before it, so ``"P+L"`` is what attention sees.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frozen dataclasses as YAML and back, and the differences of two of them."""
 
 from __future__ import annotations

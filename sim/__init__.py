@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does it do what numpy does: golden models, simulation, measurement."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder that ``hwgen build`` wrote, as the simulator sees it."""
 
 from __future__ import annotations

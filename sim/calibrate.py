@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calibration: what the tensors of the float model hold over a text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """cocotb tests on Verilator, started from Python: build once, run one test module."""
 
 import os

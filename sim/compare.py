@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the probes saw beside what the golden model computed: every tensor of every pass."""
 
 from __future__ import annotations

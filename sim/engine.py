@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiles through the RTL of an engine alone, in its compiled simulator."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes wrong while simulating, each with the exit code of the command line."""
 
 from __future__ import annotations

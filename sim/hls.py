@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """C-simulation of HLS designs: g++, the vendor's arbitrary-precision integers, and our own bounded streams."""
 
 from __future__ import annotations

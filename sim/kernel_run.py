@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the RTL of a task-graph kernel and compares its results with the golden model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled simulator of a build: Verilator, our own g++ lines, a runtime that is compiled once.
 
 ``verilator --build`` is not used: it would compile Verilator's runtime for every design (12 s), use

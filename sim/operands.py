@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the engine is fed: both sides of every product that the integer model computes over a text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a build puts into ``OUT/sim``: a cocotb testbench with golden vectors; it needs no hwgen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What quantisation costs: the perplexity of the integers beside that of the float model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs that hwgen starts: each in its own process group; none outlives an interruption."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a build's RTL, on a text or on random data, and compare it with the golden model."""
 
 from __future__ import annotations

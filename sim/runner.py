@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run of a compiled simulator: the job it gets, and what it says while it runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """cocotb drivers for ready/valid streams and for plain ports of emitted units.
 
 A stream ``i`` of a unit called ``dut`` on a bench appears as ``dut__i__valid``, ``dut__i__ready`` and

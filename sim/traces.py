@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operands beat by beat, in the order in which an engine sees them: what energy is measured with."""
 
 from __future__ import annotations

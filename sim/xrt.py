@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The host program of an exported Vitis project, run on the simulated accelerator instead of a card.
 
 XRT is replaced by ``sim/cpp/xrt``, which takes from the exported ``kernel.xml`` and ``link.cfg`` what the real

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several devices under test in one Verilator build, so that a test module pays for one compilation."""
 
 import inspect

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The register file of an exported project, through AXI4-Lite: is each register where it is said to be?"""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scripts that package an IP: what they name must be in the RTL."""
 
 from __future__ import annotations

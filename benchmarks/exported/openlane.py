@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A project of ``--flow openlane``: keys that LibreLane knows, files and ports that exist, RTL that yosys reads."""
 
 from __future__ import annotations

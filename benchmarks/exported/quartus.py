@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A project of ``--flow quartus``: files, virtual pins and the component's interfaces, beside the RTL."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registers: the RTL decides, and every description of them must say the same."""
 
 from __future__ import annotations

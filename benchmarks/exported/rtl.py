@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The RTL of an exported project, read by others than those who wrote it: pyslang and Verilator."""
 
 from __future__ import annotations

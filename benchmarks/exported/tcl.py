@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scripts of vendor tools, run in a plain Tcl whose commands are noted instead of carried out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A project of ``--flow vitis``: kernel.xml, the link, the host programs and the scripts, beside the RTL."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A project of ``--flow vivado``: is it complete, and does it say of the RTL what is so?"""
 
 from __future__ import annotations

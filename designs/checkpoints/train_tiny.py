@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train the checkpoints tiny-gpt2 and tiny-llama: 0.2 million parameters that write King James prose.
 
 The text is the King James Bible of 1611, whose copyright has expired, from two Debian packages::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a finished build to a project of another tool: one module for each flow, listed here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lattice ECP5 by open tools: yosys, nextpnr and Project Trellis, up to a bitstream.
 
 A design has more ports than a package has pins, so a harness is around it: a chain of registers that is shifted in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a flow is: one module that turns a project into files; `generators.export` lists them all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Vivado's IP packager is told of an accelerator, whether an IP or a kernel comes of it."""
 
 from __future__ import annotations

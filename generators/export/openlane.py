@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LibreLane (OpenLane): from RTL to a layout in sky130 or IHP sg13g2, of what is small enough for that."""
 
 from __future__ import annotations

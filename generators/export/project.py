@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is exported: a finished build, or an engine alone, as every flow sees it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quartus Prime: a project, its constraints, and the accelerator as a component of Platform Designer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vitis: the accelerator as an RTL kernel for an Alveo card, the link to its memory, and host programs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vivado: the accelerator as an IP of the catalogue, its constraints, and synthesis out of context."""
 
 from __future__ import annotations

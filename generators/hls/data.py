@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What lies in the memory of an HLS design: inputs, weights in the order of the cores' beats, golden results."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of an HLS design: C++ for Vitis HLS or TAPA, a test bench, scripts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plan as a network of processes that only streams connect: what an HLS tool, and a C-simulation, can run.
 
 - ``read`` brings a tensor from memory row by row; ``weights`` brings a core what is stationary, in the order in which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a candidate costs, by the cycle model and the estimate of resources; nothing is built.
 
 A design's cycles are linear in its layers and in the tiles of its vocabulary, so three small networks with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a sweep measures of a design, and may minimise or limit."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which designs no other one beats."""
 
 from __future__ import annotations

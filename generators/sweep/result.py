@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a sweep found: ``sweep.json`` for programs, ``sweep.html`` and pictures for people."""
 
 from __future__ import annotations

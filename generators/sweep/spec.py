@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a sweep explores: the file of ``hwgen sweep``, its space, and the candidates in it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory of a sweep: an Optuna study in SQLite, from which the next designs are chosen.
 
 Designs are chosen in batches: a whole batch is written down before any of it is evaluated, and results are

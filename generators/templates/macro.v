@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cuts a large memory that is written out of a design: each bit that it takes or gives becomes a cell that
 // `expose -evert` turns into a port. What is only read stays: it becomes gates.
 (* techmap_celltype = "$mem_v2" *)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What `macro.v` puts in the place of a memory.
 module hwgen_macro_takes (input D);
 endmodule

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Processes side by side in one thread: each runs until a stream makes it wait. Always the same order, and a deadlock is
 // found when it happens.
 #pragma once

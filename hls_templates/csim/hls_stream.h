@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // hls::stream for C-simulation with g++: blocking and of bounded depth, unlike the vendor's.
 #pragma once
 #include "fibers.h"

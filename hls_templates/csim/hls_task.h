@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // hls::task for C-simulation with g++: the process runs once.
 #pragma once
 #include "fibers.h"

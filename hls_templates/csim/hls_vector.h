@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // hls::vector for C-simulation with g++.
 #pragma once
 #include <array>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // As much of TAPA as the kernel needs, for C-simulation with g++.
 #pragma once
 #include <array>

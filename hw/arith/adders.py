@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Carry-propagate adders: one word from two.
 
 Parallel-prefix adders differ in how they combine (generate, propagate) pairs: Sklansky (1960) in the fewest levels

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums in carry-save form: bits sorted by weight, compressed until few rows are left.
 
 Compression by 3:2 compressors (full adders) follows Dadda (1965): as few full and half adders as the height of the

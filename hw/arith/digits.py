@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Signed radix-4 digits: an operand as ``sum(d_i * 4**i)`` with every ``d_i`` in {-2, -1, 0, 1, 2}.
 
 Three ways to choose the digits (Wu et al., "Transformation in the Bit-weight Dimension of MACs", HPCA 2025):

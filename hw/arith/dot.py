@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # amaranth: UnusedElaboratable=no
 """Sums of products that end as two rows: their addition is left to whoever needs the number."""
 

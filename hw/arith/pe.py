@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # amaranth: UnusedElaboratable=no
 """The processing element of OPT1 and OPT2: products and sums that stay in carry-save form.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Partial products: the rows that a product, or a sum of products, is compressed from."""
 
 from collections.abc import Sequence

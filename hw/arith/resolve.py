@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where sums leave their carry-save form: compression of several words to two, and the one long addition."""
 
 from amaranth.hdl import Cat, Module, Signal, Value

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Accumulators whose loop holds no long carry chain: the carry out of every group of bits is saved for the next cycle.
 
 With groups of one bit this is the carry-save form of OPT1 (HPCA 2025). Longer groups (high-radix carry-save) save

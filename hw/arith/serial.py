@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # amaranth: UnusedElaboratable=no
 """Digit-serial multiplication: one non-zero digit of an operand a cycle, zeros cost nothing.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrays of multipliers behind one contract, and how to ask for one by name."""
 
 import re

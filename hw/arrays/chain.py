@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chains of DSP48E2 slices that multiply only the weights that are kept (N of every M)."""
 
 import re

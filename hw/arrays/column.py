@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns of digit-serial elements: cycles for the digits of the activations that are not zero, none for the others."""
 
 from typing import Any

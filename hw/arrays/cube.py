@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cube of multipliers: partial sums travel along k, as a cascade of DSP slices adds them."""
 
 from typing import Any

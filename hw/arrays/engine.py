@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine contract: what every array of multipliers promises to the core around it."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processing elements that a user brings: a dot product of its own, under a name, in the array ``tree``."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Output-stationary arrays: every sum stays in its PE, operands move to a neighbour or are broadcast along a row."""
 
 from typing import Any
@@ -65,8 +66,8 @@ class SystolicOsArray(Engine):
         if pe == "dsp_packed" and common.get("dsp") != "generic":
             packing = best(common.get("w_bits", 8), common.get("x_bits", 8), 1)
             slices = PackedDot(elements=max(1, reduce), packing=packing)
-            stages = slices.latency
-        together = slices.packing.wide.count if slices else 1
+            stages = int(slices.latency)
+        together = int(slices.packing.wide.count) if slices else 1
         hop = together if hop is None else hop
         if stages is None:
             stages = 1 + ((reduce - 1).bit_length() + 1) // 2
@@ -97,7 +98,7 @@ class SystolicOsArray(Engine):
         self._parts, self._packed = None, slices
         if not plain:
             self._parts = self.carry_save(reduce, cut=cut, encoders=reduce)
-            stages = self._parts.element.latency
+            stages = int(self._parts.element.latency)
         self.stages = stages
 
     @property

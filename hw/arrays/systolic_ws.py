@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weight-stationary systolic array: weights stay in their PEs while rows of activations pass."""
 
 from typing import Any

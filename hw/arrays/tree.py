@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Multiplier-adder trees: the array for few token rows, down to matrix-vector products."""
 
 from typing import Any
@@ -83,13 +84,13 @@ class TreeArray(Engine):
             packing = best(self.w_bits, self.x_bits, self.tokens)
             self._packed = PackedDot(elements=reduce, packing=packing)
             self.template = "arrays/packed_tree.sv.j2"
-            stages = self._packed.latency
+            stages = int(self._packed.latency)
         elif pe in OWN_PES:
             self._own = OWN_PES[pe](lanes=reduce, x_bits=self.x_bits, w_bits=self.w_bits)
-            stages = self._own.latency
+            stages = int(self._own.latency)
         elif pe not in ("mac", "dsp_packed"):
             self._parts = self.carry_save(reduce, cut=cut, encoders=reduce)
-            stages = 2 + self._parts.element.latency
+            stages = 2 + int(self._parts.element.latency)
         self.stages = stages
 
     @classmethod

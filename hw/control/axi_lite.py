@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The control port: registers behind AXI4-Lite, and the handshake that starts the accelerator."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The register map as data: the one source of hardware, host code and documentation."""
 
 from collections.abc import Iterator, Sequence

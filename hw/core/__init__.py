@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The core: program, feeder, drain, buffers, embedding, key/value traffic, and the top that wires them."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The accelerator: units, buffers and memory of one core, wired."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """On-chip buffers: banks of one write and one read port."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Integers that shape a core: lanes, buffer sizes, the network's dimensions, where things lie in memory."""
 
 from dataclasses import asdict, dataclass, fields

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cycle counters of each step, readable while and after a run."""
 
 from typing import Any

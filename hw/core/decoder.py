@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a compressed beat of weights to what the engine multiplies with."""
 
 from typing import Any

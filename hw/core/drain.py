@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The drain: takes finished rows from the engine, requantises them, and brings each to its destination."""
 
 from typing import Any

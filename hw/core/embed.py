@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Embedding: token and position rows from memory, into the residual buffer and that of the angles."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The feeder: plays a step as beats of operands for the engine, and a descriptor for each tile."""
 
 from typing import Any

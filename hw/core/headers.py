@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Header buffers: the parameters of the tiles that are on their way."""
 
 from typing import Any

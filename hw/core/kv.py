@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys and values between the core and memory: written row by row, read back head by head."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operands: the memory with its rings, of which one gives the beat that the engine or a header takes."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attention on PIM channels: the part of a core that has keys and values where the products are made."""
 
 from typing import Any
@@ -241,7 +242,7 @@ class PimAttention(Unit):
                             with m.If(token == self.length - 1):
                                 m.next = "LEAVE"
             with m.State("LEAVE"):
-                with m.If(queue.level == 0):
+                with m.If(queue.level == 0):  # pyright: ignore[reportAttributeAccessIssue]
                     m.d.comb += self.done.eq(1)
                     m.next = "IDLE"
         return m

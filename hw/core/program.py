@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The program of a core: its steps as values, and the layout of a step in the program memory."""
 
 from dataclasses import dataclass

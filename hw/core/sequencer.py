@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sequencer: passes, layers and steps of the program, in the order that the schedule decided."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shell: the accelerator under the port names that vendor flows expect."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The weight stream in numbers: beats, the rows of memory that hold them, and what travels beside them."""
 
 from dataclasses import dataclass

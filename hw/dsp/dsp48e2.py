@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The DSP48E2 slice of UltraScale(+): attributes, the text of an instance, and a bit-true reference.
 
 A design instantiates the slice by name. For synthesis it stays a black box (yosys and Vivado know the cell); for

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Model of the DSP48E2 slice for simulation, written from its function tables (UG579): same name, ports and
 // attributes as the vendor's cell. Never give it to synthesis: there the cell is a black box.
 // Not modelled: pattern detection, CARRYOUT, wide XOR, SIMD, logic functions, CARRYINSEL other than 000,

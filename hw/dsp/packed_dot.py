@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums of products on chains of DSP48E2 slices, several products in each."""
 
 from dataclasses import replace

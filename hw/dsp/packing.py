@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several products in one DSP48E2: fields of the 48-bit sum, and how many products each holds exactly.
 
 The wide operand (27 bits, through A and D) carries ``wide.count`` numbers and the narrow one (18 bits, B)

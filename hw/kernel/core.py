@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A core: engine, scratchpads, the sequencer that feeds it, what brings its results back and those of other cores."""
 
 from typing import Any, cast

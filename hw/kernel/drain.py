@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where results go: pooling, the addresses of every row in the scratchpads, and other cores."""
 
 from collections.abc import Sequence

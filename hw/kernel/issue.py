@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sequencer: plays the phases of a program, one beat a cycle."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What comes from memory: one stream of words in the order in which it is used, dealt out to the scratchpads."""
 
 from typing import Any

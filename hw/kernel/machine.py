@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The whole machine: cores with their memory ports, registers, counters."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scratchpads of a core."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happens to every row of results: requantisation, a table, ReLU."""
 
 from typing import Any

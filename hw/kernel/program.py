@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What cores play: phases in order, each a nest of four loops, where its operands lie and where its results go.
 
 Three kinds of scratchpad hold tensors. **X** words are ``tokens x reduce`` elements: word ``block * beats + beat`` is

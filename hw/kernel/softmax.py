@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Softmax of the rows of a matrix that is kept in rows."""
 
 from dataclasses import asdict

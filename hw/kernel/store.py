@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes to memory: rows of results, packed into its words, in the order in which they are made."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small things that the units of a kernel's core share."""
 
 from collections.abc import Sequence

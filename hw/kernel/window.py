@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a beat of a convolution reads of a few rows of an image."""
 
 from dataclasses import dataclass

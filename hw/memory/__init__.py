@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory side: AXI4 ports with prefetching rings, and the striped space that they form."""
 
 from hw.memory.axi import Axi4Signature, AxiLiteSignature

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AXI4 and AXI4-Lite as signatures, from the initiator's side, with the names of the specification.
 
 Only what the accelerators use: increasing bursts, one identifier, no narrow transfers.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The two memories of a port: a queue in distributed RAM and a ring in block or ultra RAM."""
 
 from amaranth.lib import stream

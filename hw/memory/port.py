@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One memory port: an AXI4 initiator with prefetching rings, a stream and single-word writes."""
 
 from dataclasses import dataclass

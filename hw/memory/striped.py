@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The striped memory: many ports that transfer the same stripes, each at its own pace."""
 
 from typing import Any

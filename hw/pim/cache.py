@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where keys and values of a network lie in PIM channels, and what their products take."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A PIM channel: controller, banks, and the checker that watches both."""
 
 from amaranth.hdl import Module

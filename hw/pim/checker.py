@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules of a PIM channel as assertions that travel with its RTL."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands of a PIM channel: their codes, and the words that carry them."""
 
 from enum import IntEnum

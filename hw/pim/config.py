@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a PIM channel consists of."""
 
 from dataclasses import dataclass, field

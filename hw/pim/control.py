@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The controller of a PIM channel: one command a cycle, from two queues and the refresh timer."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value

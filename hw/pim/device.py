@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory: banks with multipliers, and the vector that all of them share."""
 
 from typing import Any

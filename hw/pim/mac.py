@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The multipliers of a bank."""
 
 from typing import Any

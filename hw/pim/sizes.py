@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sizes and timings as the templates that watch a channel's commands take them."""
 
 from typing import Any

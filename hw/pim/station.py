@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A PIM channel with what a core needs to use it: rows go in, products of keys and of values come out."""
 
 from typing import Any
@@ -81,7 +82,7 @@ class PimWriter(Unit):
             waiting.w_data.eq(self.rows.payload),
             waiting.w_en.eq(self.rows.valid),
             self.rows.ready.eq(waiting.w_rdy),
-            self.busy.eq(waiting.level != 0),
+            self.busy.eq(waiting.level != 0),  # pyright: ignore[reportAttributeAccessIssue]
             self.request.valid.eq(waiting.r_rdy),
             place_in_head.eq(row.block * s.lanes + feature),
             slot.eq(row.position >> bank_bits),

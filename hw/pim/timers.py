@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which commands a channel's timings allow."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long a memory's commands take: validated sets of timings, in clock cycles."""
 
 import math

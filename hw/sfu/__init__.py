@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Special function units: what happens to numbers outside the engine."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gated activations: ``z * gate(z)`` with the gate from a table."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Normalisation of rows of the residual stream: LayerNorm, or RMSNorm, which is that without mean and beta."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory of words that the special function units keep."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The product of a gated feed-forward part: activated values times their factors."""
 
 from typing import Any

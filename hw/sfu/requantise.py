@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Accumulators become 16-bit numbers."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rotary embedding: pairs of adjacent features turned by the angle of their position."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of attention scores become probabilities."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tables that the special function units hold, by the formulas of ``docs/architecture.md``.
 
 ``sim/golden/ops.py`` has the same formulas; ``tests/hw/test_sfu.py`` proves the tables equal. Both

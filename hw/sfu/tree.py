@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adder trees with registers: which operands every register adds."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One of a few operands, by LUTs and the wide multiplexers behind them, which yosys does not use by itself."""
 
 from pathlib import Path

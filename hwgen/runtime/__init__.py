@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs what hwgen built from Python: simulated, as the golden model, or on a card. ``docs/runtime.md``."""
 
 from designs.errors import DesignError

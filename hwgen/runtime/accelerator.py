@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one class of the runtime: a build that generates tokens, or an engine that multiplies."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generating tokens: by the golden model, or by hardware behind registers and a memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products of matrices through an engine, tile by tile: in the simulator, or by its golden model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The RTL of a build in the compiled simulator, as a device: its memory stays from run to run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A card behind XRT, by its Python binding ``pyxrt``, which comes with XRT and is imported only here."""
 
 from __future__ import annotations

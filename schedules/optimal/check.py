@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a plan can be played: every rule computed again from the instance, not by the solver's code."""
 
 from __future__ import annotations

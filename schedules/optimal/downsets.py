@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The best plan in phases that all units share, by dynamic programming over down-sets of the task graph.
 
 An answer of another method to a stricter question: tasks of a phase start together (or as their streams allow),

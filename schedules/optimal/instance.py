@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is to be scheduled: tasks with alternative modes, on units that share memory ports.
 
 Times are cycles. The problem is the multi-mode resource-constrained one of InTAR (FCCM 2025), with the places of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a solver answers: when every task runs and in which mode, where tensors are, when loads begin."""
 
 from __future__ import annotations

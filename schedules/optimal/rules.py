@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules that every solver and the check share, because they define the problem."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The optimal plan, by constraint programming (OR-Tools CP-SAT) with a proven bound.
 
 Lexicographic: the makespan, then bytes that pass the memory ports, then connections between units (the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What binds a plan: why every task does not start earlier, and why it does not take less time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The host: an AXI4-Lite initiator that plays reads and writes in order.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The memory behind the AXI4 ports of an accelerator: one striped space, a latency, a bandwidth, and
 // checks of the protocol. Nothing here depends combinationally on the outputs of the same cycle.
 #pragma once

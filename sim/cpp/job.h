@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What one run has to do: a text file of lines `key values ...`, written by sim/model.py. A path is the
 // last value of its line and may hold spaces.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the probes of the RTL saw: one file for each width of data, records of fixed size.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the runner says: one JSON object a line on standard output, read by sim/model.py.
 #pragma once
 

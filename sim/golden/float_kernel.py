@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Task-graph kernels in float64: what the integers approximate."""
 
 from __future__ import annotations

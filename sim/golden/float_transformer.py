@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A decoder in floating point: what every integer version of it is compared with.
 
 Reads from top to bottom like nanoGPT's model.py. Weights are a mapping from the Model's names

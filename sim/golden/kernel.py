@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A task-graph kernel in integers, task by task: what RTL and HLS must equal bit for bit."""
 
 from __future__ import annotations

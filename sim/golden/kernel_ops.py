@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The integers of task-graph kernels, beside those of ``sim.golden.ops``: functions of int16 arguments.
 
 Everything is exact integer arithmetic on ``int64``. An argument has 8 to 12 fraction bits, as many as its range

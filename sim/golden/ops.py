@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The integers of every operation: what the hardware must equal bit for bit.
 
 Everything here is exact integer arithmetic on numpy ``int64``; nothing sees the hardware. The formats are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Perplexity: how well a model foresees a text, in windows, for any model that gives logits."""
 
 from __future__ import annotations

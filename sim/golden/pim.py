@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a PIM channel computes, in numpy: its dot products bit by bit, and the attention of a request.
 
 The bits of the three formats:

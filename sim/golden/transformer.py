@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A decoder in integers, top to bottom: what every byte that the hardware writes must equal.
 
 A pass pushes any number of new tokens through the layers; how a text is cut into passes changes no

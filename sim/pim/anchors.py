@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cycles that the published simulator was measured to take, and ours for the same work.
 
 The draws of those runs are not known, only their mean lengths, and that of 64 requests one channel: 162

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The controller of a PIM channel in Python: the same queues give the same commands in the same cycles."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a host does: lays keys and values out in a channel, and writes the commands of an attention."""
 
 from dataclasses import dataclass, field

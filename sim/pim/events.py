@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time of the channels of a system, event by event, compiled."""
 
 import numpy as np

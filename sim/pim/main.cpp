@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Clocks pim_bench until every channel is done; exit code 4 after argv[1] cycles.
 #include <cstdlib>
 #include "Vpim_bench.h"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time of the systolic arrays and vector units beside the memory."""
 
 from dataclasses import dataclass

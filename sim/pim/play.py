@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One channel of a system, command by command: what the event model is held against."""
 
 from collections.abc import Sequence

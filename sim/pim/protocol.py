@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules of a PIM channel, by time stamps: when a command may come, and which rule says so."""
 
 from collections.abc import Iterator

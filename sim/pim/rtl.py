@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PIM channels as RTL: built with Verilator, fed from files of commands, read back as Python values."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole requests over many iterations: arrivals, admission, growing contexts, time to the tokens."""
 
 from dataclasses import dataclass

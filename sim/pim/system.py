@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An NPU with memory that computes: how long a layer of a batch takes, and what bounds it."""
 
 from collections.abc import Sequence

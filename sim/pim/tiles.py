@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a tile costs: cycles that the controller takes for it, measured by playing its commands.
 
 The controller in Python gives the commands in the same cycles as the RTL (tests/pim), so these are counts

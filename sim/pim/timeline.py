@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A layer to look at: its stages and channels for Perfetto or Chrome, and the commands of one channel."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Command traces as text: written from a simulation, and judged on their own."""
 
 from collections.abc import Iterable, Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decoders, requests, and what a channel of PIM banks has to do for them."""
 
 from collections.abc import Sequence

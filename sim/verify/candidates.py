@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several implementations of one specification: graded, ranked, and turned into preference data.
 
 Each candidate plays the same scenarios as a reference, cycle by cycle; one that passes all is compared with

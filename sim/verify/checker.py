@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checker: a Verilog module that watches a design's signals and says which property is violated.
 
 Every node of an expression is a wire of its own with its width written out, so that no tool's rules

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The conditions that a design itself decides by, as expressions over its named signals."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Coverage of a recorded stimulus by Verilator; a second simulator that must agree with the first."""
 
 from __future__ import annotations

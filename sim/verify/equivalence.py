@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which mutants cannot be told from the design, by proof; and for the others, inputs that tell them.
 
 The two stand side by side from an all-zero power-up with a reset in the first cycle (and again whenever

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Properties on recorded signals, by numpy: one of the three judges of what a property means.
 
 The others are the checker's Verilog in yosys and in Verilator; the tests compare them.

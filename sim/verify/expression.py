@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Expressions over the signals of a design: what a property is made of.
 
 A small language of unsigned numbers (``signed(e)`` reads one as two's complement). Nothing wraps by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proofs: each property of a design is proven, held to a depth, falsified with a counterexample, or vacuous.
 
 yosys writes the design and its checker as an AIG with an output for each property; ABC decides them

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The grade: one number in 0..100, the sum of four terms, and the counts behind each.
 
 =====  ==========  =========================================================================

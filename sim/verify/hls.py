@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HLS kernels graded by their C-simulation: seeded bugs that the golden results must show.
 
 The bugs are those of hand-written kernels: bounds off by one, widths, accumulators that are not cleared, swapped

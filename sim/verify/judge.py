@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The judge: proposals become properties, and each property gets one verdict with its evidence.
 
 In this order, cheapest first: syntax and signals, duplicates, the recorded trace, tautology (a proof with

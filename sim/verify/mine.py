@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The offline proposer: properties that a trace suggests, of a design that it knows nothing else of.
 
 For each signal it looks for what its value is, or becomes, under the weakest condition of at most two

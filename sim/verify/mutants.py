@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mutants: small mistakes put into a design, all in one netlist, of which an input selects one.
 
 A mutant changes a cell of the netlist that yosys made of the source, in the module and so in all its

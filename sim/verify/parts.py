@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole build, graded module by module, each against its golden model where there is one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Properties: what must hold of a design in every cycle, as text, and what each comes down to.
 
 ``[a ##2 b |->] [##1 | ##[1:3]] c`` (``|=>`` is ``|-> ##1``), or one of two monitors of a queue:

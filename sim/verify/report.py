@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a verification came to: ``report.json``, and ``report.html``, one file that needs nothing else."""
 
 from __future__ import annotations

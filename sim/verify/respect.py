@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stimuli that keep to what is assumed of the inputs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulation by yosys's C++ back end: traces of a design, and many mutants of it in one program."""
 
 from __future__ import annotations

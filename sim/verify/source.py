@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lines of source that a part of a netlist comes from, and how they read after a change."""
 
 from __future__ import annotations

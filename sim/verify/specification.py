@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A specification: prose for whoever proposes, and lines that are properties already."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the inputs of any design are driven with: random in phases, polite on streams, the same for a seed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is verified: a module of somebody's Verilog, its clock, its reset, and its signals."""
 
 from __future__ import annotations

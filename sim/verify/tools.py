@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The programs behind a verification: yosys, ABC and g++, each limited in time, memory and environment."""
 
 from __future__ import annotations

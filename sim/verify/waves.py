@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waveforms of counterexamples: read from yosys's VCD, drawn as SVG."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Jobs for yosys in a process of their own: ``python worker.py job.json``; no import of hwgen's.
 
 yosys prints as it likes, and ends its process on an error. A job is a JSON object whose ``job`` names one

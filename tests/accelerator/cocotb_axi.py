@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The top of a build between the AXI models of cocotbext-axi, which withhold their ready and valid at random.
 
 A watch on every channel asserts what those models do not: payloads that wait do not change, bursts stay within 4 KiB

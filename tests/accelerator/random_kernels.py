@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small random kernels that RTL can play: matrices and images, on machines of random shapes."""
 
 from __future__ import annotations

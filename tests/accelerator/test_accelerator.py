@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The whole accelerator in RTL against the golden model: every tensor, every token, bit for bit.
 
 Each design is compiled once and then runs many jobs: prompt lengths around the chunk, decoding to the end of

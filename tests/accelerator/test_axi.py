@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real build of the tiny model between strangers' AXI models with random back-pressure."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every array with every processing element in a whole accelerator: the same text, bit for bit."""
 
 import json

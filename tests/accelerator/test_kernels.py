@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RTL of whole kernels on one core and on several: bit for bit the golden model, in the cycles that were predicted."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole accelerators with keys and values in PIM channels: the same text, in the cycles that are predicted."""
 
 import json
@@ -40,7 +41,7 @@ def test_generates_the_same_text(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes, engine = CASES[name]
-    base = {"layers": 2, "width": 64, "ffn": 64, "vocabulary": 40, "context": 150}
+    base: dict[str, Any] = {"layers": 2, "width": 64, "ffn": 64, "vocabulary": 40, "context": 150}
     card, board = ModelCard(name=name, **base | sizes), target.load("tiny-pim")
     board = board.model_copy(update={"dsp_usable": 4096, "dsp": 4096})
     monkeypatch.setattr(plan, "CHUNK", 8)

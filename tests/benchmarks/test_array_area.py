@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The baseline element that optimised ones are measured against computes what it must."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of ways to store weights, on few tokens."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Digit-serial elements: what the benchmark counts, against the paper's averages and the formula's bounds."""
 
 import numpy as np

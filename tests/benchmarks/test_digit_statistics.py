@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The distributions, and that the table says when a figure is missed."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of clock against area: engines that can be compared, and rows that add up."""
 
 import warnings

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark that checks exported projects: what it prints, and that its simulation finds a register elsewhere."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The formula of a whole product, and the tiles that it counts."""
 
 import numpy as np

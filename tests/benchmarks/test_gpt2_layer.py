@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The comparison with InTAR's GPT-2, by predictions alone."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmarks of packed and sparse products: what they print, and when they fail."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model of the array that areas of a bank are compared with."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark of NPUs with memory that computes, on one point."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The comparison with the ideal and with systolic arrays, by predictions alone."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The closed forms against rows that SCALE-Sim 3.0.0 itself printed, and published totals."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model cards and the catalogue they are in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints: reading every format, and one clear line for every kind of damage."""
 
 from __future__ import annotations

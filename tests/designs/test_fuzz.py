@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever a checkpoint or a card holds: it is read, or refused in one line; nothing else happens."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Model: round trip, counts, and every promise of its validation."""
 
 from __future__ import annotations

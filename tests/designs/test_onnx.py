@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX models: their numbers are those of ONNX's own evaluator; bad files get one line each."""
 
 from collections.abc import Callable, Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Targets: the cards that ship, and what a card must hold."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checkpoint and texts that come with hwgen, and the script that made them."""
 
 from __future__ import annotations

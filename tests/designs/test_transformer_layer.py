@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A layer of a GPT-2 as a kernel: the numbers are those of the float model, in integers too."""
 
 from dataclasses import dataclass

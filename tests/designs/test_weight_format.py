@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a format holds, what it costs, and how it says what is wrong."""
 
 from __future__ import annotations

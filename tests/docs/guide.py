@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The processing element of docs/engines.md, taken from the text."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the documents name is there: files behind links, benchmarks, commands, paths in the repository."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The text of docs/engines.md does what it says: an element of one's own in fewer than 50 lines."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands of docs/tutorial.md, as they stand there."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mapping small designs to cells: what is measured, that the netlist is the design, what is refused."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small build in standard cells: a top with two lanes and a memory, each module once."""
 
 import json

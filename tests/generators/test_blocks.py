@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Links between parts: what carries data counts bit by bit, what selects does not."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boolean functions against Python's own operators."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pruning and rounding: always storable, and better the more a method knows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Digit statistics against loops over single numbers."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Netlists at work, and what they take: by hand where that is possible, else against Python."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dies: what does not fit on one is cut, what talks much is together, the shell's share is respected."""
 
 from itertools import product

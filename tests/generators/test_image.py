@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory image, read back by a slow reader that knows only docs/architecture.md."""
 
 from __future__ import annotations

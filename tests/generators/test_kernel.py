@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels: what cards say is what engines take, policies, and figures to reach with the authors' lanes."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From kernels to programs: what RTL refuses, where tensors lie, and how words are packed in memory."""
 
 from typing import Any

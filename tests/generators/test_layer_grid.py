@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A layer on InTAR's grid: their schedule by hand, and ours on the same multipliers and ports."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading cell libraries: one written by hand whose figures are known, the real one, and bad files."""
 
 import sys

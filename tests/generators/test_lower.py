@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a model to a problem, from a schedule to a program, and the machine that the hardware is."""
 
 from dataclasses import replace

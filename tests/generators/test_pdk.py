@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where process design kits are looked for."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys and values in PIM channels: what a model gets on a target, what is refused, and what a schedule says of it."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shape of a core: all ports of the memory first, then multipliers; what does not fit is said."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From float to integers: every factor, every range, and what it costs in perplexity."""
 
 from __future__ import annotations

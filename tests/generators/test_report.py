@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a build: its numbers are the cycle model's, and its page stands alone."""
 
 import json

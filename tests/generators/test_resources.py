@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The estimate of resources: memories in blocks of the part, the engine, and what is too much."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small arrays that stand for a large one."""
 
 import pytest

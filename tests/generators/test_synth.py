@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counting resources with yosys, on a small hierarchy: a top with 2 lanes of 3 cells each."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weight streams: whatever is written is read back, and every byte is where the document says."""
 
 from __future__ import annotations

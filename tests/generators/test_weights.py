@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the activations are calibrated on, and how integers are stored."""
 
 import tracemalloc

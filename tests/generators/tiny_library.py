@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A library of a few cells, written by hand: delays are a constant and a slope over the load."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """In the simulator: every engine against its golden model, its latency and its interval."""
 
 import os

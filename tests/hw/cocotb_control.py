@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """cocotb tests of the control registers: a host orders and delays its transfers at random."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """In the simulator: the model of the DSP48E2 against its reference in Python, pin by pin and cycle by cycle."""
 
 import random

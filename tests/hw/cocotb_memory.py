@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """cocotb tests of the striped memory, before memories that check every rule of AXI4 they see."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """cocotb tests of rings of compressed weights: what the reader gets is what numpy decodes."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Engines: one table of arrays and shapes, simulated in one build, linted, read by yosys."""
 
 import re

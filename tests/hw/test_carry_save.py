@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrays of opt1 and opt2: the table of test_arrays.py, in a build of their own."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sparse chains: how weights become beats, what synthesis makes of a chain, what is refused.
 
 The engine table runs in tests/hw/test_dsp_packed.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Digit-serial arrays: the table of cocotb_arrays.py in a build of their own, and what only they have."""
 
 import subprocess

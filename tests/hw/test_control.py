@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The register map and the control registers."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Units of the core alone, in Amaranth's simulator; together they run in tests/accelerator."""
 
 import random

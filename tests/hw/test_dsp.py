@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The DSP48E2: its model against the reference in Python, its attributes, and what yosys makes of an instance."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrays of packed products: the table of test_arrays.py on slices and on the plain body, and what synthesis makes."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of kernels: those of the hardware are the golden model's, which does not import it."""
 
 import numpy as np

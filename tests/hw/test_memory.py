@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory ports and the striped memory."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packing: exact up to the limit for any operands, wrong one product later, refused where it is unsafe."""
 
 from itertools import product

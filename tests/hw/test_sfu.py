@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The special function units against the golden model, and what their constructors refuse."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compressed weight stream in hardware: its sizes, and the ring with its decoder on Verilator."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The devices of ``test_weights.py``, and the sizes of each: what test and testbench must agree on."""
 
 from dataclasses import replace

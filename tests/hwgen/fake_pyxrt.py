@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pyxrt whose card is the compiled simulator: kernel arguments become register writes, buffers its memory.
 
 Only what the binding of XRT 2.13 and later has, with its habits: a buffer has a copy on the host and one on the card,

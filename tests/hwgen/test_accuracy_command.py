@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``hwgen accuracy``: integers beside float64, with weights of a file, and what is said of wrong ones."""
 
 from collections.abc import Iterator

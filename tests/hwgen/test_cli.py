@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: a mistake is one line and an exit code; a command calls its function."""
 
 import errno

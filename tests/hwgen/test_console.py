@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The terminal: plain lines where there is none, and a live line that leaves nothing behind."""
 
 import io

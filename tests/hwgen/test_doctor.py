@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the doctor finds, and what it says of what it does not find."""
 
 import os

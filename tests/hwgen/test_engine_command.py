@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``hwgen engine``: an array alone, in any width."""
 
 import json

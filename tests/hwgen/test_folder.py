@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a Hugging Face folder that no card describes to a build with its weights."""
 
 import json

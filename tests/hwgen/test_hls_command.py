@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``hwgen build --backend hls`` and ``hwgen sim`` of what it wrote: files, comparison, and what is said of mistakes."""
 
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``hwgen build GRAPH``: what is said of wrong ones."""
 
 from collections.abc import Iterator

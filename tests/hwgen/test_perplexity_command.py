@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``hwgen perplexity OUT``: the integers of a build beside the float model, in its report."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a folder holds when a command is killed, the disk is full, or two commands want it; what no file can do."""
 
 import errno

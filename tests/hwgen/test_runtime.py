@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One program on every back end: the golden model, the simulated RTL, and XRT with that RTL as its card."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``hwgen schedule``: a plan, its files, and what is said of wrong ones."""
 
 from collections.abc import Iterator

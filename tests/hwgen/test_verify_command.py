@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``hwgen verify``: a whole run, its report, and one clear line for what was asked wrongly."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wheel: one name in site-packages, with every file that the wings read."""
 
 import os

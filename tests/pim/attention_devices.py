@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cores' attention units on PIM channels, small and of every shape."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """cocotb tests of attention on PIM channels: rows go in, and sums of keys and values come out, bit by bit."""
 
 import os

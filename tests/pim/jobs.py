@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PIM channels under test, and the attention that they compute."""
 
 from collections.abc import Mapping

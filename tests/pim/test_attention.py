@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attention on PIM channels alone: every product against numpy."""
 
 from pathlib import Path

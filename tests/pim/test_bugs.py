@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each property fails on a bug of its own: in simulation, and where it can, in a bounded proof."""
 
 import re

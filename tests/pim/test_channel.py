@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A PIM channel as RTL: its results, its cycles, its rules."""
 
 import random

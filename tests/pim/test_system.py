@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The system around PIM channels: its parts against the controller, the whole against published cycles."""
 
 import json

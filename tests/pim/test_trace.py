@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The protocol checker alone: traces that are right, and each rule broken once."""
 
 from pathlib import Path

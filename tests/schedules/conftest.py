@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small network, a small machine, and the schedule of one on the other."""
 
 from fractions import Fraction

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cycle model: closed forms where there are some, and what must hold everywhere.
 
 That it equals the RTL is shown where the RTL runs (tests/accelerator).

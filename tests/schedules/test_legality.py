@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every rule of a schedule broken once, and the message that names the offender."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model of a memory port against a memory that is stepped cycle by cycle."""
 
 import random

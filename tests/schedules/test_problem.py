@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Problems: what has to be done, checked when made."""
 
 from dataclasses import replace

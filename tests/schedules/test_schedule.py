@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schedule as a value: text, differences, queries."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one-core scheduler: its phases, their order, who waits, and where tensors live."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Probe logs as the hardware would write them, with and without faults."""
 
 from dataclasses import dataclass, field

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operands of a text are those whose products the golden model computes."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Probes exist in simulation only."""
 
 from importlib import import_module

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The accelerator of the shipped model: from a build to text, and to every tensor."""
 
 import json

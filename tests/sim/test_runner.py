@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The C++ runner on an accelerator in miniature (tests/sim/copier.sv.j2)."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces: every tile is a piece of one product, in the engine's order."""
 
 import numpy as np

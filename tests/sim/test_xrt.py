@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exported host programs on the simulated RTL, through the registers that the exported files name."""
 
 import importlib.util

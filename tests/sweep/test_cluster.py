@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sweeps on a real Dask scheduler with real workers, one of which is killed; and on a batch system."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cost model of a sweep beside the reports of builds, and which designs it calls best."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of sweeps: what is refused, and what the space holds."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sweeps from end to end: any number of workers, killed workers, killed masters, other folders."""
 
 import json

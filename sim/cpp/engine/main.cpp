@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Streams tiles through an engine alone. Made by hwgen from sim/cpp/engine/main.cpp.
 //
 // Usage: simulator BEATS ROWS COUNT IDLE. BEATS holds payloads of the stream i, ROWS gets COUNT payloads of o, both

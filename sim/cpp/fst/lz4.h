@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The part of LZ4's interface that Verilator's FST writer uses, so that waveforms need no package: a greedy
 // compressor of the LZ4 block format (lz4_Block_format.md of github.com/lz4/lz4).
 #pragma once

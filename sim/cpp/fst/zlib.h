@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The part of zlib's interface that Verilator's FST writer uses, so that waveforms need no package: it
 // writes stored blocks (RFC 1950, RFC 1951 section 3.2.4), which the writer then leaves out as larger than
 // the data itself.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exchanges with a model, kept: a cache, a recording, or a recording that is played again."""
 
 from __future__ import annotations

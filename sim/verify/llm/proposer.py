@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A language model as a proposer: what it is told, and what is made of what it says.
 
 A reply is JSON: properties as texts of the property language, and inputs as tables of numbers. Nothing of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which endpoints there are, and how one is asked: OpenAI's protocol, by the library ``openai``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Golden models by the unit that they are of, and how to find the one of a module that hwgen wrote."""
 
 from __future__ import annotations

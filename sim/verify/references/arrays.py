@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Golden models of engines: sums of products of whole numbers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a golden model is to a verification: inputs that its unit is made for, and what must come out.
 
 A reference knows a unit by its parameters, never its inside. It draws inputs cycle by cycle, and it judges

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Golden models of queues, memories, and what asks a memory."""
 
 from __future__ import annotations

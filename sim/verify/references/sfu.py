@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Golden models of the special function units: `sim.golden.ops`, a word at a time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small accelerator for a card with HBM, finished like a build."""
 
 from pathlib import Path

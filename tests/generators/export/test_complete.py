@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exported projects name nothing that is not there, and the check of that finds what is broken."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Place and route on ECP5 for real: the smallest engine to a bitstream, its netlist against numpy."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The runtime and the exported kernel agree on what XRT sees: the kernel's name, its arguments, their registers."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the Vitis project says of each card."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random kernels in which every operation, place and way of walking may occur."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HLS designs: their C-simulation equals the golden model; files are the plan's and always the same."""
 
 import math

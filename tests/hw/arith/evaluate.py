@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Combinational units evaluated on many vectors at once: their emitted netlist, gate by gate, in numpy.
 
 Amaranth's simulator takes a second for 5,000 vectors of a multiplier, a Verilator build 15 s. yosys writes the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Digits, columns, products and adders against integers: exhaustive where the space allows it."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proofs by yosys: multipliers equal ``*`` and adders equal ``+`` for every input, not for many."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shortest makespan by trying everything, for graphs of a few tasks and cycles. Only the check knows the rules."""
 
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Optimal plans: three methods agree, every plan passes the check, and every broken plan does not."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The float decoders: equal to Hugging Face's, and observed under the Model's names.
 
 Hugging Face's logits for tiny-gpt2 are in ``hf_tiny_gpt2.npz``, so that the comparison also runs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Task-graph kernels in integers: against float64, against PyTorch's convolutions, and as values that are saved."""
 
 from pathlib import Path

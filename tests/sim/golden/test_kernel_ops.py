@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions of task-graph kernels: their error against float64 over all arguments, and their corners."""
 
 import numpy as np

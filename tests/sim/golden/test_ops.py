@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The integer operations: their error against float64, their corners, their saturation."""
 
 from __future__ import annotations

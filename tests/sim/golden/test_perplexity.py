@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Perplexity: every token counts once, and with the context it was promised."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The golden model of a PIM channel against float64 and against itself, command by command."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The golden model: it equals the operations one number at a time, however a text is cut."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Designs that are read and simulated once for all tests of verification."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small designs whose properties have known verdicts."""
 
 FIFO = """

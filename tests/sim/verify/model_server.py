@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server of OpenAI's protocol on a real socket that answers from a script."""
 
 import json

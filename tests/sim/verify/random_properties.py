@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random properties over given signals."""
 
 import random

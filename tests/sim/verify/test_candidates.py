@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Candidates against a reference: right, subtly wrong, plainly wrong, unreadable; and the pairs they make."""
 
 import json

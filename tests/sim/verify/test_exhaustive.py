@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The judge against verdicts that are known because every state and every input was tried.
 
 The assertions are of the shape that miners like HARM and GoldMine write: conjunctions at fixed delays that

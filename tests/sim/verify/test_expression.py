@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The language of properties: what it reads, what it refuses and where."""
 
 import numpy as np

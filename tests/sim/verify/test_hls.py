@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Seeded bugs of HLS kernels: where they are, and that the C-simulation shows them."""
 
 import json

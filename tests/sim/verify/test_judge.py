@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The judge on designs whose verdicts are known; three meanings of a property compared."""
 
 from pathlib import Path

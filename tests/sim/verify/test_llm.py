@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The language-model proposer against a real socket: good replies, wrong ones, hostile ones, none."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The offline proposer: what it finds, and how many mutants its properties kill alone."""
 
 from dataclasses import replace

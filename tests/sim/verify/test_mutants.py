@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mutants: what they are, that they do what their diff says, and which cannot be told from the design."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Golden models drive and judge the units of hwgen: they agree with what is right, and see what is wrong."""
 
 import json

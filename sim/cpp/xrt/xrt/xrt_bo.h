@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // XRT's header of this name, as far as exported host programs use it.
 #pragma once
 
