@@ -98,7 +98,14 @@ COMPRESSED = {
 """How weights are stored, where it is not int8."""
 
 
-@pytest.fixture(scope="module", params=sorted(CASES))
+SLOW = ("cube", "wide")
+"""Whose shapes others have too, or whose array tests/accelerator/test_engines.py runs."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in sorted(CASES)],
+)
 def built(request, tmp_path_factory) -> tuple[Path, ModelCard]:
     sizes, ports, engine, chunk = CASES[request.param]
     card = ModelCard(name=request.param, **sizes)

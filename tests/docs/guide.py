@@ -2,10 +2,12 @@
 """The processing element of docs/engines.md, taken from the text."""
 
 import re
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from hw.arrays import DotPe
+from hw.arrays import PE_ENCODINGS, DotPe
+from hw.arrays.own_pe import OWN_PES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "engines.md"
 
@@ -26,9 +28,9 @@ def commands() -> list[str]:
     return found[1].splitlines()
 
 
-@cache
-def defined() -> type[DotPe]:
-    """The class of the script, without its last line, which runs the command."""
+@contextmanager
+def defined() -> Iterator[type[DotPe]]:
+    """The class of the script, without its last line, which runs the command; known inside the block only."""
     text = script().rstrip()
     assert text.endswith("\nmain()")
     names: dict[str, object] = {"__name__": "engine_guide"}
@@ -36,4 +38,7 @@ def defined() -> type[DotPe]:
     (element,) = [
         v for v in names.values() if isinstance(v, type) and issubclass(v, DotPe) and v is not DotPe
     ]
-    return element
+    try:
+        yield element
+    finally:
+        del OWN_PES[element.name], PE_ENCODINGS[element.name]

@@ -55,8 +55,11 @@ def test_alone(tmp_path: Path) -> None:
 
 
 def test_only_the_tree_has_it() -> None:
-    assert OWN_PES[defined().name] is defined()
-    with pytest.raises(ValueError, match="array 'cube' has no PE 'shift_add'"):
+    with (
+        defined() as element,
+        pytest.raises(ValueError, match="array 'cube' has no PE 'shift_add'"),
+    ):
+        assert OWN_PES[element.name] is element
         make_engine("cube", "shift_add", tokens=1, reduce=4, outputs=1)
 
 
@@ -80,8 +83,8 @@ class TestRefused:
 
 
 def test_its_resources_count_in_the_array() -> None:
-    defined()
-    one = make_engine("tree", "shift_add", tokens=1, reduce=4, outputs=1).resources()
-    four = make_engine("tree", "shift_add", tokens=2, reduce=4, outputs=2).resources()
+    with defined():
+        one = make_engine("tree", "shift_add", tokens=1, reduce=4, outputs=1).resources()
+        four = make_engine("tree", "shift_add", tokens=2, reduce=4, outputs=2).resources()
     assert isinstance(one, Resources) and one.dsp == 0
     assert 3 * one.lut < four.lut < 5 * one.lut

@@ -94,7 +94,6 @@ CHAIN: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
 # Of the element of the engine guide: shape, its parameters.
 OWN: list[tuple[tuple[int, int, int], dict[str, Any]]] = [
     ((3, 5, 7), {}),
-    ((2, 3, 1), {"x_bits": 5, "w_bits": 9}),
 ]
 BEATS = 5  # of the longest tile, for which the accumulators are just wide enough
 
@@ -151,10 +150,10 @@ def chain_devices() -> dict[str, Engine]:
 
 def own_devices() -> dict[str, Engine]:
     """The table of an element that a user brings: that of docs/engines.md."""
-    name = defined().name
     found = {}
-    for shape, own in OWN:
-        found |= _device("tree", name, shape, own)
+    with defined() as element:
+        for shape, own in OWN:
+            found |= _device("tree", element.name, shape, own)
     return found
 
 

@@ -15,7 +15,7 @@ from hw.arrays import ENGINES, EngineSpec, accumulator_bits, make_engine, parse_
 from hw.unit import Unit
 from sim import verilator
 from tests.bench import Bench, run_bench
-from tests.hw.cocotb_arrays import DEVICES, devices, own_devices
+from tests.hw.cocotb_arrays import DEVICES, devices, own_devices, share
 
 READ = {
     name: engine
@@ -48,9 +48,10 @@ def written(unit: Unit, folder: Path) -> tuple[Emission, list[str]]:
     return emission, [name for name, _ in emission.files.values()]
 
 
-def test_simulation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_simulation(every: int, tmp_path: Path) -> None:
     """Those with multipliers; tests/hw/test_carry_save.py has the others."""
-    run_bench(DEVICES, "cocotb_arrays", tmp_path)
+    run_bench(share("mac", every), "cocotb_arrays", tmp_path, extra_env={"HWGEN_EVERY": str(every)})
 
 
 def test_an_element_of_ones_own(tmp_path: Path) -> None:

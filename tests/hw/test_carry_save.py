@@ -9,7 +9,7 @@ from tests.bench import run_bench
 from tests.hw.cocotb_arrays import share
 
 
-@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
 def test_simulation(every: int, tmp_path: Path) -> None:
     run_bench(
         share("carry_save", every), "cocotb_arrays", tmp_path,

@@ -23,7 +23,7 @@ TABLES = {"packed": packed_devices, "chain": chain_devices}
 MODELS = [MODEL, LUT_MODELS]
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("table", TABLES)
 def test_both_bodies_in_simulation(table: str, every: int, tmp_path: Path) -> None:
     """Each keeps the contract, and they drive the same ports to the same values in every cycle."""

@@ -167,6 +167,7 @@ def test_model_not_reachable(tmp_path, capsys):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_build_part_by_part(tmp_path, capsys):
     """One report of all modules; what cannot be graded says why; what is changed by hand is caught."""
     from generators.verilog import emit

@@ -114,7 +114,7 @@ class TestExport:
         for word in ecp5.place_arguments(ecp5.find_part(load(engine)), 1):
             assert word in make
         dry = subprocess.run(
-            ["make", "-n", "SEED=7", "YOSYS=y", "NEXTPNR=n", "ECPPACK=e"],
+            ["make", "-n", "--no-print-directory", "SEED=7", "YOSYS=y", "NEXTPNR=n", "ECPPACK=e"],
             cwd=done.folder, capture_output=True, text=True, check=True,
         )  # fmt: skip
         lines = dry.stdout.splitlines()
