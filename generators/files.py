@@ -51,10 +51,14 @@ def locked(out: Path) -> Iterator[None]:
     DesignError
         If another process has it.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    made = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
     path = out.parent / f".{out.name}.lock"
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except FileNotFoundError:
+            continue  # somebody took the empty folder away between our two steps
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -76,6 +80,9 @@ def locked(out: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+        with suppress(OSError):  # one that is not empty ends it: something was written
+            for folder in made:
+                folder.rmdir()
 
 
 @contextmanager
