@@ -98,7 +98,7 @@ COMPRESSED = {
 """How weights are stored, where it is not int8."""
 
 
-SLOW = ("cube", "wide")
+SLOW = ("cube", "masks", "wide")
 """Whose shapes others have too, or whose array tests/accelerator/test_engines.py runs."""
 
 

@@ -27,7 +27,7 @@ CARD = ModelCard(
 SPARSE_CARD = ModelCard(
     name="sparse", layers=1, width=64, heads=2, ffn=64, vocabulary=40, context=24
 )  # fmt: skip
-QUICK = {("column", "opt4e"), ("tree", "dsp_packed")}
+QUICK = {("tree", "dsp_packed")}
 """What the default tests run; a build takes a minute, so the others are slow."""
 
 ALL = [

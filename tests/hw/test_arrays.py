@@ -22,7 +22,6 @@ READ = {
     for name, engine in (DEVICES | devices(carry_save=True)).items()
     if name.endswith(
         (
-            "_2_8_8",
             "_3_5_7",
             "_1_1_1",
             "_2_3_3",

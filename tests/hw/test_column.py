@@ -22,7 +22,7 @@ DEVICES = serial_devices()
 STYLE = ("UNUSEDSIGNAL", "PROCASSINIT")
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
 def test_simulation(every: int, tmp_path: Path) -> None:
     run_bench(
         share("serial", every), "cocotb_arrays", tmp_path,
