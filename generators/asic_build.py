@@ -19,7 +19,7 @@ from generators import yosys
 from generators.asic import Point, measure, pareto
 from generators.files import write
 from generators.liberty import Liberty
-from generators.synth import Module, children, load_json, modules_of, refresh_manifest
+from generators.synth import Module, children, load_json, modules_of
 from generators.timing import find_timer
 from generators.yosys import SynthesisError
 
@@ -197,7 +197,6 @@ def synthesise_asic(
 
     write(out / "synth-asic.json", result.model_dump_json(indent=2) + "\n")
     apply_asic(out, result)
-    refresh_manifest(out, ["report.json", "report.html"])
     return result
 
 

@@ -60,8 +60,7 @@ def block_links(facts: Sequence[BlockFacts], blocks: Blocks) -> dict[tuple[str, 
         # A bus of the accelerator ends in the block that serves it.
         owner[part.name] = _PORTS if part.name.startswith("m_axi") else _REST
         for f in facts:
-            block = resources.Block(f.name, f.used, f.modules)
-            if part.module is not None and block.owns(part.module):
+            if part.module is not None and f.owns(part.module):
                 owner[part.name] = f.name
     names = {f.name for f in facts}
     found: dict[tuple[str, str], int] = {}

@@ -30,7 +30,8 @@ from generators.kernel import KernelPlan, picture
 from generators.kernel_lower import LoweredKernel, conv_window, lower
 from generators.kernel_time import predict
 from generators.verilog import emit
-from hw.kernel import KernelMachine, KernelShell
+from hw.core.shell import Shell
+from hw.kernel import KernelMachine
 from hw.kernel.machine import LINK_DEPTH, links_of, ports_of, registers_of, store_offset
 from hw.kernel.program import CoreShape, Store
 
@@ -150,7 +151,7 @@ def build_kernel(
     with warnings.catch_warnings():  # elaborated by name, not by Amaranth
         warnings.simplefilter("ignore", UnusedElaboratable)
         with progress.step("RTL") as step:
-            emission = emit(KernelShell(KernelMachine(cores)))
+            emission = emit(Shell(KernelMachine(cores)))
             step.detail = f"{len(emission.files)} modules"
         predicted = predict(lowered, card.machine.latency)
     loads, stores = load_regions(kernel, lowered), store_regions(lowered)

@@ -26,7 +26,7 @@ from generators.export import ecp5
 from generators.export.flow import Options
 from generators.export.project import AcceleratorProject, Project, load
 from generators.files import write
-from generators.synth import Resources, refresh_manifest
+from generators.synth import Resources
 from generators.yosys import SynthesisError
 
 __all__ = ["PlacedResult", "Seed", "place", "place_and_route"]
@@ -140,7 +140,6 @@ def place(
         from generators.report import apply_placed  # which imports this file
 
         apply_placed(out, result)
-        refresh_manifest(out, ["report.json", "report.html"])
     return result
 
 

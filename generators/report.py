@@ -55,7 +55,7 @@ from generators.report_facts import (
     Traffic,
 )  # fmt: skip
 from generators.report_page import render
-from generators.synth import Resources, SynthesisResult
+from generators.synth import Resources, SynthesisResult, refresh_manifest
 from generators.weights import Calibration
 from hw.core.config import CoreConfig
 from hw.core.program import step_layout
@@ -72,6 +72,7 @@ __all__ = [
     "load",
     "make_report",
     "predict_points",
+    "six_digits",
     "write_report",
 ]
 
@@ -299,17 +300,17 @@ class _Speed:
             context=passes[-1].past + passes[-1].tokens,
             passes=len(passes),
             cycles=cycles,
-            seconds=_round(cycles / self._hertz),
-            tokens_per_second=_round(tokens * self._hertz / cycles),
+            seconds=six_digits(cycles / self._hertz),
+            tokens_per_second=six_digits(tokens * self._hertz / cycles),
             macs=macs,
             traffic=traffic,
             needed_bytes=needed,
             compute_cycles=compute,
             memory_cycles=memory,
             bound="compute" if compute >= memory else "memory",
-            roofline_fraction=_round(max(compute, memory) / cycles),
-            lanes_busy=_round(own / self.lanes / cycles),
-            bandwidth_used=_round(traffic.total / self.bytes_per_cycle / cycles),
+            roofline_fraction=six_digits(max(compute, memory) / cycles),
+            lanes_busy=six_digits(own / self.lanes / cycles),
+            bandwidth_used=six_digits(traffic.total / self.bytes_per_cycle / cycles),
             phases=phases,
         )
 
@@ -333,8 +334,8 @@ class _Speed:
                 macs=macs,
                 bytes=read,
                 bound=bound(least[longest], cycles[longest] / runs),  # type: ignore[arg-type]
-                lanes_busy=_round(macs / self._products(phase.id) / total),
-                bandwidth_used=_round(read / self.bytes_per_cycle / total),
+                lanes_busy=six_digits(macs / self._products(phase.id) / total),
+                bandwidth_used=six_digits(read / self.bytes_per_cycle / total),
             )
 
     def _on_engine(self, phase: str) -> bool:
@@ -364,8 +365,8 @@ class _Speed:
                     start=start - begin,
                     end=stop - begin,
                     bound=bound(least, length),  # type: ignore[arg-type]
-                    lanes_busy=_round(least.macs / self._products(phase.id) / length),
-                    bandwidth_used=_round(least.bytes / self.bytes_per_cycle / length),
+                    lanes_busy=six_digits(least.macs / self._products(phase.id) / length),
+                    bandwidth_used=six_digits(least.bytes / self.bytes_per_cycle / length),
                 )
             )
         return Timeline(
@@ -399,7 +400,7 @@ class _Speed:
             return tuple(round(float(part), 4) for part in parts)
 
         return Reads(
-            bin_cycles=_round(float(edges[1] - edges[0])),
+            bin_cycles=six_digits(float(edges[1] - edges[0])),
             weights=share("w"),
             keys_values=share("kv"),
             embeddings=share("e"),
@@ -470,7 +471,7 @@ class _Speed:
             embeddings=embeddings,
             written=written,
             total=total,
-            per_token=_round(total / tokens),
+            per_token=six_digits(total / tokens),
         )
 
     def weight_stream(self, answer: bool) -> int:
@@ -511,7 +512,7 @@ def _memory(board: TargetCard, planned: Plan, speed: _Speed) -> MemoryFacts:
         ports=m.ports,
         port_bytes=m.port_bytes,
         stripe_bytes=m.stripe_bytes,
-        bytes_per_cycle=_round(speed.bytes_per_cycle),
+        bytes_per_cycle=six_digits(speed.bytes_per_cycle),
         weight_format=planned.compression.formats(),
         weight_bytes=needed_weight_bytes(c, True),
         weight_stream_bytes=speed.weight_stream(True),
@@ -612,8 +613,7 @@ def apply_synthesis(folder: Path, result: SynthesisResult) -> None:
     board = target.load(result.target)
     blocks, owned = [], set()
     for block in report.resources.blocks:
-        mine = resources.Block(block.name, block.used, block.modules)
-        parts = [m for m in result.modules if mine.owns(m.name)]
+        parts = [m for m in result.modules if block.owns(m.name)]
         owned |= {m.name for m in parts}
         if parts and all(m.basis == "yosys" for m in parts):
             counted = sum((m.resources * m.count for m in parts), Resources())
@@ -629,7 +629,7 @@ def apply_synthesis(folder: Path, result: SynthesisResult) -> None:
     if report.blocks is not None:
         outputs = report.engine.outputs
         counted["floorplan"] = floorplan(board, facts.blocks, report.blocks, outputs)
-    _write(folder, report.model_copy(update=counted))
+    _update(folder, counted)
 
 
 def apply_asic(folder: Path, result: AsicResult) -> None:
@@ -640,8 +640,7 @@ def apply_asic(folder: Path, result: AsicResult) -> None:
     DesignError
         If the folder has no report that this version reads.
     """
-    report = load(folder)
-    _write(folder, report.model_copy(update={"asic": result, "files": _files(folder)}))
+    _update(folder, {"asic": result, "files": _files(folder)})
 
 
 def apply_accuracy(folder: Path, facts: AccuracyFacts) -> None:
@@ -652,8 +651,7 @@ def apply_accuracy(folder: Path, facts: AccuracyFacts) -> None:
     DesignError
         If the folder has no report that this version reads.
     """
-    report = load(folder)
-    _write(folder, report.model_copy(update={"accuracy": facts}))
+    _update(folder, {"accuracy": facts})
 
 
 def apply_placed(folder: Path, result: PlacedResult) -> None:
@@ -664,8 +662,7 @@ def apply_placed(folder: Path, result: PlacedResult) -> None:
     DesignError
         If the folder has no report that this version reads.
     """
-    report = load(folder)
-    _write(folder, report.model_copy(update={"placed": result, "files": _files(folder)}))
+    _update(folder, {"placed": result, "files": _files(folder)})
 
 
 def load(folder: Path) -> Report:
@@ -701,6 +698,12 @@ def _files(folder: Path) -> tuple[FileFacts, ...]:
     return (*there, *(FileFacts(path=f"rtl/{name}", what="module") for name in modules))
 
 
+def _update(folder: Path, facts: Mapping[str, object]) -> None:
+    """Replace some facts of a build's report; the build is still unchanged, as its manifest says."""
+    _write(folder, load(folder).model_copy(update=facts))
+    refresh_manifest(folder, ["report.json", "report.html"])
+
+
 def _write(folder: Path, report: Report) -> None:
     """Write both files, each whole or not at all."""
     texts = {"report.json": report.model_dump_json(indent=2) + "\n", "report.html": render(report)}
@@ -708,6 +711,6 @@ def _write(folder: Path, report: Report) -> None:
         write(folder / name, text)
 
 
-def _round(value: float) -> float:
+def six_digits(value: float) -> float:
     """Six significant digits: enough, and the same on every machine."""
     return float(f"{value:.6g}")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from generators.asic_build import AsicResult
 from generators.blocks import Blocks
 from generators.place import PlacedResult
+from generators.resources import owned
 from generators.synth import Resources
 
 VERSION = 1
@@ -182,6 +183,10 @@ class BlockFacts(_Value):
     basis: Literal["estimate", "yosys"]
     modules: tuple[str, ...]
     used: Resources
+
+    def owns(self, module: str) -> bool:
+        """Whether a Verilog module is part of this block."""
+        return owned(self.modules, module)
 
 
 class ResourceFacts(_Value):

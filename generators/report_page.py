@@ -142,7 +142,7 @@ def _diagram(report: Report) -> str:
 def _taken(facts: ResourceFacts, module: str) -> str:
     """What the block of a module takes, of the two kinds of which it takes the largest parts of the target."""
     for block in facts.blocks:
-        if resources.Block(block.name, block.used, block.modules).owns(module):
+        if block.owns(module):
             parts = {
                 kind: getattr(block.used, kind) / facts.available[kind]
                 for kind in resources.KINDS

@@ -29,6 +29,7 @@ __all__ = [
     "estimate",
     "excess",
     "memory",
+    "owned",
     "total",
 ]
 
@@ -88,6 +89,11 @@ class Buffer:
         return self.banks * self.depth * self.width
 
 
+def owned(names: tuple[str, ...], module: str) -> bool:
+    """Whether a Verilog module is one of these, or one whose name begins so (up to an underscore)."""
+    return any(module == name or module.startswith(f"{name}_") for name in names)
+
+
 @dataclass(frozen=True)
 class Block:
     """A part of the design and what it takes.
@@ -105,7 +111,7 @@ class Block:
 
     def owns(self, module: str) -> bool:
         """Whether a Verilog module is part of this block."""
-        return any(module == name or module.startswith(f"{name}_") for name in self.modules)
+        return owned(self.modules, module)
 
 
 def available(target: TargetCard) -> Resources:

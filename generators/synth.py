@@ -484,7 +484,6 @@ def synthesise(
 
     write(out / "synth.json", result.model_dump_json(indent=2) + "\n")
     apply_synthesis(out, result)
-    refresh_manifest(out, ["report.json", "report.html"])
     return result
 
 

@@ -141,9 +141,8 @@ def build_accuracy(
     from designs.checkpoint import Checkpoint
     from generators import manifest
     from generators.compress import Compression, matrices, stored_bytes
-    from generators.report import apply_accuracy
+    from generators.report import apply_accuracy, six_digits
     from generators.report_facts import AccuracyFacts
-    from generators.synth import refresh_manifest
     from sim.built import load
     from sim.perplexity import compare_perplexity
 
@@ -169,24 +168,18 @@ def build_accuracy(
     facts = AccuracyFacts(
         text=path.name,
         tokens=both.golden.tokens,
-        float_perplexity=_six(both.reference.perplexity),
-        perplexity=_six(both.golden.perplexity),
-        float_bits=_six(both.reference.bits),
-        bits=_six(both.golden.bits),
+        float_perplexity=six_digits(both.reference.perplexity),
+        perplexity=six_digits(both.golden.perplexity),
+        float_bits=six_digits(both.reference.bits),
+        bits=six_digits(both.golden.bits),
     )
     apply_accuracy(out, facts)
-    refresh_manifest(out, ["report.json", "report.html"])
     stored = Compression.from_dict(built.compression)
     count = sum(part.weight.size for _, part in matrices(model))
     return [
         Quality("float", both.reference, 4.0 * count),
         Quality(stored.formats(), both.golden, stored_bytes(model, stored.stream)),
     ]
-
-
-def _six(value: float) -> float:
-    """Six significant digits."""
-    return float(f"{value:.6g}")
 
 
 def _tokens(tokenizer: Tokenizer, path: Path) -> Sequence[int]:

@@ -26,7 +26,6 @@ def note_run(out: Path, result: SimResult) -> PimRun:
     from generators.machine import measure
     from generators.report import apply_run
     from generators.report_facts import PimRun
-    from generators.synth import refresh_manifest
     from hw.core.config import CoreConfig
     from hw.core.counters import PIM_EVENTS
     from schedules.cycles import play
@@ -52,5 +51,4 @@ def note_run(out: Path, result: SimResult) -> PimRun:
         counters={name: result.counters[f"pim_{name}"] for name in PIM_EVENTS},
     )
     apply_run(out, run)
-    refresh_manifest(out, ["report.json", "report.html"])
     return run

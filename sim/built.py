@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from designs.cards import ModelCard
 from designs.errors import DesignError
 from designs.memory_map import MemoryMap
 
-__all__ = ["Built", "MemoryTiming", "Simulated", "base_address", "load", "rtl_files"]
+__all__ = ["Built", "MemoryTiming", "Simulated", "base_address", "load", "read_design", "rtl_files"]
+
+T = TypeVar("T")
 
 PORT_BASE, PORT_STEP = 0x40_0000_0000, 0x1_0000_0000
 """Where each port's memory begins: high and far apart, to find out a hard-wired address."""
@@ -152,6 +155,17 @@ def load(out: Path) -> Built:
     DesignError
         If there is none, or it lacks something.
     """
+    return read_design(out, _built)
+
+
+def read_design(out: Path, make: Callable[[Path, dict[str, Any]], T]) -> T:
+    """What ``make`` makes of a folder and its ``design.json``.
+
+    Raises
+    ------
+    DesignError
+        If there is no such file, or it lacks something that ``make`` wants.
+    """
     path = out / "design.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -162,7 +176,7 @@ def load(out: Path) -> Built:
     except (OSError, ValueError) as error:
         raise DesignError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     try:
-        return _built(out, data)
+        return make(out, data)
     except KeyError as error:
         raise DesignError(f"{path} has no {error.args[0]}: build it again") from error
     except (TypeError, ValueError) as error:

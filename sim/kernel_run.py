@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from designs.errors import DesignError
 from designs.kernel_layout import (
     LoadRegion,
     StoreRegion,
@@ -26,7 +25,7 @@ from designs.kernel_layout import (
 )
 from designs.progress import Progress, SilentProgress
 from designs.quantised_kernel import QuantKernel, load_kernel
-from sim.built import MemoryTiming, rtl_files
+from sim.built import MemoryTiming, read_design, rtl_files
 from sim.golden import kernel as golden
 from sim.model import Speed, compile_model
 from sim.runner import Event, Job, execute
@@ -131,24 +130,23 @@ def load_built(out: Path) -> KernelBuilt:
     DesignError
         If there is none, or it lacks something.
     """
-    path = out / "design.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        memory = data["memory"]
-        return KernelBuilt(
-            folder=out.resolve(), top=data["top"],
-            timing=MemoryTiming(memory["latency_cycles"], Fraction(memory["port_bytes"])),
-            registers=data["registers"], port_bytes=memory["port_bytes"],
-            stripes=memory["bytes"] // memory["port_bytes"], bits=data["cores"][0]["bits"],
-            cores=tuple(data["cores"]), owners=tuple(memory["ports"]),
-            loads=tuple(LoadRegion(**r) for r in data["loads"]),
-            stores=tuple(StoreRegion(**(r | {"shape": tuple(r["shape"])})) for r in data["stores"]),
-            phases=tuple(map(tuple, data["phases"])), links=tuple((a, b) for a, b in data["links"]),
-            link_depth=data["link_depth"], predicted=data["predicted"]["cycles"],
-            predicted_phases=tuple(map(tuple, data["predicted"]["phases"])),
-        )  # fmt: skip
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DesignError(f"{path} cannot be read: {error}; build it again") from error
+    return read_design(out, _built)
+
+
+def _built(out: Path, data: dict[str, Any]) -> KernelBuilt:
+    memory = data["memory"]
+    return KernelBuilt(
+        folder=out.resolve(), top=data["top"],
+        timing=MemoryTiming(memory["latency_cycles"], Fraction(memory["port_bytes"])),
+        registers=data["registers"], port_bytes=memory["port_bytes"],
+        stripes=memory["bytes"] // memory["port_bytes"], bits=data["cores"][0]["bits"],
+        cores=tuple(data["cores"]), owners=tuple(memory["ports"]),
+        loads=tuple(LoadRegion(**r) for r in data["loads"]),
+        stores=tuple(StoreRegion(**(r | {"shape": tuple(r["shape"])})) for r in data["stores"]),
+        phases=tuple(map(tuple, data["phases"])), links=tuple((a, b) for a, b in data["links"]),
+        link_depth=data["link_depth"], predicted=data["predicted"]["cycles"],
+        predicted_phases=tuple(map(tuple, data["predicted"]["phases"])),
+    )  # fmt: skip
 
 
 def run_kernel(

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shell: the accelerator under the port names that vendor flows expect."""
+"""The shell: a core with AXI ports under the port names that vendor flows expect."""
 
 from typing import Any
 
-from hw.core.accelerator import Accelerator
 from hw.unit import TemplateUnit, Unit
 
 __all__ = ["Shell"]
@@ -17,20 +16,16 @@ class Shell(TemplateUnit):
 
     template = "core/shell.sv.j2"
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self._accelerator = accelerator
+    def __init__(self, core: Unit) -> None:
+        self._core = core
         super().__init__({}, {})
-
-    @property
-    def accelerator(self) -> Accelerator:
-        return self._accelerator
 
     @property
     def module_name(self) -> str:
         return "hwgen_top"
 
     def parts(self) -> list[Unit]:
-        return [self._accelerator]
+        return [self._core]
 
     def context(self) -> dict[str, Any]:
         ports = [
@@ -40,6 +35,6 @@ class Shell(TemplateUnit):
                 "direction": "input" if is_input else "output",
                 "width": len(value),
             }
-            for name, value, is_input in self._accelerator.ports()
+            for name, value, is_input in self._core.ports()
         ]
-        return {"ports": ports, "accelerator": self._accelerator.module_name}
+        return {"ports": ports, "accelerator": self._core.module_name}

@@ -17,10 +17,10 @@ from hw.kernel.program import CoreShape, Program, Store
 from hw.kernel.store import StreamWriter
 from hw.memory.axi import Axi4Signature, AxiLiteSignature
 from hw.memory.buffers import Queue
-from hw.unit import TemplateUnit, Unit, place
+from hw.unit import Unit, place
 
 __all__ = [
-    "LINK_DEPTH", "Core", "KernelMachine", "KernelShell", "links_of", "ports_of", "registers_of", "store_offset",
+    "LINK_DEPTH", "Core", "KernelMachine", "links_of", "ports_of", "registers_of", "store_offset",
 ]  # fmt: skip
 
 Core = tuple[Program, CoreShape]
@@ -181,32 +181,3 @@ class KernelMachine(Unit):
                 getattr(bus, f"{letters}cache").eq(Const(3, 4)),
             ]  # fmt: skip
         return done
-
-
-class KernelShell(TemplateUnit):
-    """Top module ``hwgen_top``: ``ap_clk``, ``ap_rst_n``, ``s_axi_control_*``, ``m_axi_gNN_*``, ``interrupt``."""
-
-    template = "core/shell.sv.j2"
-
-    def __init__(self, machine: KernelMachine) -> None:
-        self._machine = machine
-        super().__init__({}, {})
-
-    @property
-    def module_name(self) -> str:
-        return "hwgen_top"
-
-    def parts(self) -> list[Unit]:
-        return [self._machine]
-
-    def context(self) -> dict[str, Any]:
-        ports = [
-            {
-                "outer": name.replace("control__", "s_axi_control_", 1).replace("__", "_"),
-                "inner": name,
-                "direction": "input" if is_input else "output",
-                "width": len(value),
-            }
-            for name, value, is_input in self._machine.ports()
-        ]
-        return {"ports": ports, "accelerator": self._machine.module_name}
